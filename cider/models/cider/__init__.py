@@ -1,0 +1,1 @@
+"""CIDer, the Causal Inference Distiller (arXiv 2506.10452)."""

@@ -1,0 +1,1 @@
+"""Optimisation, the epoch loop, evaluation, selection and checkpoints."""
