@@ -81,8 +81,9 @@ class MaciConfig:
     """Backdoor adjustment by the Multimodal Causal Module (Eq. 20-24); False: one linear layer."""
     counterfactual: bool = True
     """Subtract the counterfactual text's prediction (Eq. 25-27); False: tau is 0."""
-    layer_norm: bool = False
-    """LayerNorm in the audio and vision class encoders. Published: only for cross-dataset data."""
+    layer_norm: Literal["auto", "on", "off"] = "auto"
+    """LayerNorm in the audio and vision class encoders; ``auto``: for cross-dataset data alone, as
+    published."""
     counterfactual_space: Literal["log_probability", "probability"] = "log_probability"
     """What Eq. 25 subtracts. Released: log-probabilities; the paper writes probabilities."""
     bias_words: int = 100
@@ -235,6 +236,13 @@ class RunSpec:
     def num_classes(self) -> int:
         """Number of classes of the task: 3 or 7."""
         return NUM_CLASSES[self.data.task]
+
+    @property
+    def class_encoder_layer_norm(self) -> bool:
+        """True where MACI's audio and vision class encoders normalise."""
+        if self.maci.layer_norm == "auto":
+            return self.data.distribution == "cross_dataset"
+        return self.maci.layer_norm == "on"
 
     @property
     def selection_metric(self) -> str:

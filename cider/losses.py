@@ -1,0 +1,122 @@
+"""Loss terms of the two-step update (Eq. 17-19, 28-30), each a pure function.
+
+Shapes: B batch, C classes, T steps, F feature width, H heads, L fused steps, J joint width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from cider.modality import Modality, PerModality
+
+if TYPE_CHECKING:
+    from torch import BoolTensor, Tensor
+
+    from cider.data.batch import View
+    from cider.models.interface import AttentionScores, ModelOutput
+    from cider.spec import LossConfig
+
+
+def task_loss(log_probs_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """Return the mean cross-entropy (scalar) of log-probabilities and class labels."""
+    return F.nll_loss(log_probs_BC, labels_B)
+
+
+def reconstruction_loss(predicted_BTF: Tensor, target_BTF: Tensor, dropped_BT: Tensor) -> Tensor:
+    """Return SmoothL1 over dropped positions (Eq. 17), scalar.
+
+    Args:
+        predicted_BTF: what the incomplete view's states reconstruct.
+        target_BTF: what was there; no gradient flows into it.
+        dropped_BT: True where a valid position was removed. The sum is divided by the number of
+            elements there plus 1e-6, so that nothing dropped gives 0.
+    """
+    weight_BT1 = dropped_BT.unsqueeze(-1).to(predicted_BTF.dtype)
+    error_BTF = F.smooth_l1_loss(predicted_BTF, target_BTF.detach(), reduction="none") * weight_BT1
+    count = weight_BT1.sum() * predicted_BTF.shape[-1]
+    return error_BTF.sum() / (count + 1e-6)
+
+
+def attention_loss(incomplete: AttentionScores, complete: AttentionScores) -> Tensor:
+    """Return KL(complete || incomplete) of attention weights (Eq. 18), scalar.
+
+    The sum over rows and columns is divided by batch times heads, as released. Padded queries do not
+    count and padded keys get no weight where the scores say what is valid.
+    """
+    scores_BHLL, target_BHLL = incomplete.scores_BHLL, complete.scores_BHLL.detach()
+    valid_BL = incomplete.valid_BL
+    if valid_BL is not None:
+        hidden = ~valid_BL[:, None, None, :]
+        scores_BHLL = scores_BHLL.masked_fill(hidden, -1e30)
+        target_BHLL = target_BHLL.masked_fill(hidden, -1e30)
+    log_target_BHLL = target_BHLL.log_softmax(dim=-1)
+    log_ratio_BHLL = log_target_BHLL - scores_BHLL.log_softmax(dim=-1)
+    divergence_BHL = (log_target_BHLL.exp() * log_ratio_BHLL).sum(dim=-1)
+    if valid_BL is not None:
+        divergence_BHL = divergence_BHL * valid_BL[:, None, :]
+    return divergence_BHL.sum() / (scores_BHLL.shape[0] * scores_BHLL.shape[1])
+
+
+def joint_loss(joint_BJ: Tensor, target_BJ: Tensor) -> Tensor:
+    """Return one minus the cosine to the complete view's joint representation (Eq. 19), scalar."""
+    return (1.0 - F.cosine_similarity(joint_BJ, target_BJ.detach(), dim=-1)).mean()
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """Terms of the second step; a term the model has no material for, or of weight 0, is 0."""
+
+    task: Tensor
+    reconstruction: Tensor
+    attention: Tensor
+    joint: Tensor
+
+    def total(self, weights: LossConfig) -> Tensor:
+        """Return the weighted sum that step 2 minimises (Eq. 30)."""
+        return (
+            self.task
+            + weights.reconstruction * self.reconstruction
+            + weights.attention * self.attention
+            + weights.joint * self.joint
+        )
+
+
+def distillation_terms(
+    incomplete: ModelOutput,
+    complete: ModelOutput,
+    view: View,
+    observed: PerModality[BoolTensor],
+    labels_B: Tensor,
+    weights: LossConfig,
+) -> LossTerms:
+    """Return the terms of step 2.
+
+    Args:
+        incomplete: the model's output for the incomplete view.
+        complete: its output for the complete view, as step 1 computed it: the targets.
+        view: the complete view, whose features are reconstructed.
+        observed: True where a position was kept.
+        labels_B: class labels.
+        weights: a term of weight 0 is not computed.
+    """
+    assert incomplete.log_probs_BC is not None
+    zero = torch.zeros((), device=labels_B.device)
+    reconstruction = attention = joint = zero
+    if weights.reconstruction > 0 and incomplete.reconstruction is not None:
+        assert complete.text_BTF is not None
+        targets = PerModality(complete.text_BTF, view.audio_BSF, view.vision_BSF)
+        for modality in Modality:
+            reconstruction = reconstruction + reconstruction_loss(
+                incomplete.reconstruction[modality],
+                targets[modality],
+                view.valid[modality] & ~observed[modality],
+            )
+    if weights.attention > 0 and incomplete.attention and complete.attention:
+        attention = attention_loss(incomplete.attention, complete.attention)
+    if weights.joint > 0:
+        joint = joint_loss(incomplete.joint_BJ, complete.joint_BJ)
+    return LossTerms(task_loss(incomplete.log_probs_BC, labels_B), reconstruction, attention, joint)

@@ -1,0 +1,78 @@
+"""What a model offers: a backbone with a joint representation; encoder and head are put around it.
+
+Shapes: B batch, T text steps, S frames, F feature width, J joint width, C classes, H heads, L fused
+steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import BoolTensor, Tensor
+
+    from cider.data.batch import View
+    from cider.modality import PerModality
+
+
+@dataclass(frozen=True, slots=True)
+class InputShapes:
+    """What a backbone is built for."""
+
+    widths: PerModality[int]
+    """Feature width per modality; text: the encoder's."""
+    lengths: PerModality[int]
+    """Longest sequence of the corpus per modality: what full padding pads to."""
+    aligned: bool
+    """True where audio and vision have one frame per token."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionScores:
+    """Scores of the last fusion layer, before softmax."""
+
+    scores_BHLL: Tensor
+    """Query by key."""
+    valid_BL: BoolTensor | None
+    """True where a step takes part, as query and as key; None where every step does."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneOutput:
+    """What a backbone computes from one view."""
+
+    joint_BJ: Tensor
+    """The joint representation h_m."""
+    attention: AttentionScores | None = None
+    """For attention distillation; None if the model has no such scores."""
+    reconstruction: PerModality[Tensor] | None = None
+    """(B, T, F) text states and (B, S, F) frames; None if the model reconstructs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput(BackboneOutput):
+    """What the whole model computes from one view."""
+
+    log_probs_BC: Tensor | None = None
+    """Log-probabilities; set by the whole model, never by a backbone."""
+    text_BTF: Tensor | None = None
+    """The text encoder's states."""
+
+
+class Backbone(nn.Module):
+    """A network from a view and its encoded text to a joint representation.
+
+    Attributes:
+        joint_width: J.
+        class_width: width D of MACI's class encoders.
+    """
+
+    joint_width: int
+    class_width: int
+
+    def forward(self, view: View, text_BTF: Tensor) -> BackboneOutput:
+        """Return the joint representation and what the distillation terms need."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")

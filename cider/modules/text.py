@@ -1,0 +1,186 @@
+"""The BERT-like text encoder: any Hugging Face model by name or folder, or a small one from scratch.
+
+Shapes: B batch, T text steps, F encoder width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from cider.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from torch import BoolTensor, Tensor
+
+    from cider.spec import TextEncoderConfig
+
+SCRATCH = "scratch"
+
+
+class TextEncoder(nn.Module):
+    """A transformer that turns token ids into one vector per token.
+
+    Args:
+        backbone: a Hugging Face encoder whose output has ``last_hidden_state``.
+        fine_tune: False freezes the weights and keeps the encoder in evaluation mode.
+    """
+
+    def __init__(self, backbone: nn.Module, *, fine_tune: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.fine_tune = fine_tune
+        if not fine_tune:
+            self.requires_grad_(False)
+
+    @property
+    def width(self) -> int:
+        """Width F of the vectors."""
+        return int(self.backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids the encoder knows."""
+        return int(self.backbone.config.vocab_size)  # type: ignore[union-attr, arg-type]
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Set the mode; a frozen encoder stays in evaluation mode, its dropout off."""
+        super().train(mode and self.fine_tune)
+        return self
+
+    def forward(self, token_ids_BT: Tensor, valid_BT: BoolTensor) -> Tensor:
+        """Return (B, T, F); tokens attend to valid tokens only."""
+        output = self.backbone(input_ids=token_ids_BT, attention_mask=valid_BT.long())
+        states_BTF: Tensor = output.last_hidden_state
+        return states_BTF
+
+
+def _without_pooler(model_class: Any) -> dict[str, bool]:  # noqa: ANN401 - a transformers class
+    """Return the argument that leaves out a pooling layer nothing reads, where the class has it."""
+    parameters = inspect.signature(model_class.__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
+
+
+def build_from_scratch(
+    config: TextEncoderConfig, vocabulary_size: int, max_length: int
+) -> nn.Module:
+    """Return a randomly initialised BERT; its weights come from torch's global generator."""
+    from transformers import BertConfig, BertModel
+
+    bert = BertConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=4 * config.width,
+        max_position_embeddings=max_length,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+    )
+    model: nn.Module = BertModel(bert, add_pooling_layer=False)
+    return model
+
+
+def load_pretrained(source: str) -> nn.Module:
+    """Return a pre-trained encoder by Hugging Face name or local folder.
+
+    Raises:
+        StoreError: if it is neither in the folder, nor cached, nor to be downloaded.
+    """
+    from transformers import AutoConfig, AutoModel
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    try:
+        config = AutoConfig.from_pretrained(source)
+        extra = _without_pooler(MODEL_MAPPING[type(config)])
+        model: nn.Module = AutoModel.from_pretrained(source, dtype=torch.float32, **extra)
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise StoreError(
+            f"the text encoder {source!r} cannot be loaded ({first_line}); give a Hugging Face model "
+            "name that is cached or can be downloaded, a local folder, or 'scratch' by --encoder"
+        ) from error
+    return model
+
+
+def build_text_encoder(
+    config: TextEncoderConfig, vocabulary_size: int, max_length: int
+) -> TextEncoder:
+    """Return the encoder a configuration asks for.
+
+    Args:
+        config: a resolved configuration: ``source`` is not empty.
+        vocabulary_size: size of the vocabulary the corpus's token ids come from.
+        max_length: longest token sequence of the corpus.
+
+    Raises:
+        UsageError: if the encoder's vocabulary is smaller than the corpus's.
+        StoreError: if a pre-trained encoder cannot be loaded.
+    """
+    if config.source == SCRATCH:
+        model = build_from_scratch(config, vocabulary_size, max_length)
+    else:
+        model = load_pretrained(config.source)
+    encoder = TextEncoder(model, fine_tune=config.fine_tune)
+    if encoder.vocabulary_size < vocabulary_size:
+        raise UsageError(
+            f"the text encoder {config.source!r} knows {encoder.vocabulary_size} tokens, the corpus "
+            f"was tokenised with {vocabulary_size}; import it again with this encoder's tokenizer"
+        )
+    return encoder
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFiles:
+    """Where a pre-trained encoder's files lie, and their hash."""
+
+    folder: Path
+    sha256: str
+
+
+def locate_encoder(source: str) -> EncoderFiles:
+    """Return the folder and content hash of a pre-trained encoder.
+
+    Args:
+        source: a Hugging Face name, looked up in the local cache first, or a local folder.
+
+    Raises:
+        StoreError: if the encoder is nowhere to be found.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = _cached_folder(source)
+    weights = sorted(
+        path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in folder.glob(pattern)
+    )
+    weights = [path for path in weights if path.suffix == ".safetensors"] or weights
+    if not weights or not (folder / "config.json").is_file():
+        raise StoreError(
+            f"the text encoder folder {folder} has no config.json with model.safetensors or "
+            "pytorch_model.bin; give a folder written by save_pretrained"
+        )
+    digest = hashlib.sha256()
+    for path in [folder / "config.json", *weights]:
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return EncoderFiles(folder, digest.hexdigest())
+
+
+def _cached_folder(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "vocab*"]))
+    except (OSError, LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
+        raise StoreError(
+            f"the text encoder {source!r} is neither a folder nor in the Hugging Face cache, and "
+            "cannot be downloaded here; download it where there is a network and give its folder by "
+            "--encoder, or use --encoder scratch"
+        ) from error

@@ -1,0 +1,32 @@
+"""Random generators as functions of a seed, a purpose and an epoch; nothing is seeded globally.
+
+Missing-data masks have their own keys, ``default_rng([seed, epoch, index])`` (``cider.missing``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_PURPOSES = {"batch order": 1, "torch": 2}
+
+
+def sequence(seed: int, purpose: str, epoch: int = 0) -> np.random.SeedSequence:
+    """Return the seed sequence of one purpose in one epoch.
+
+    Args:
+        seed: the run's seed.
+        purpose: ``batch order`` or ``torch`` (weights and dropout).
+        epoch: 1-based epoch, or 0 for what happens before the first.
+    """
+    # The spawn key keeps these apart from the masks' keys, which have none.
+    return np.random.SeedSequence([seed, epoch], spawn_key=(_PURPOSES[purpose],))
+
+
+def torch_seed(seed: int) -> int:
+    """Return the 63-bit seed of torch's generator for a run."""
+    return int(sequence(seed, "torch").generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def batch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
+    """Return a permutation of ``range(num_rows)`` (int64) for one epoch."""
+    return np.random.default_rng(sequence(seed, "batch order", epoch)).permutation(num_rows)

@@ -1,0 +1,188 @@
+"""Predictions of a model under missing data, and what is chosen from them on validation.
+
+Shapes: N utterances, B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cider.counterfactual import choose_tau, subtract
+from cider.metrics import metrics_of_task
+from cider.missing import evaluation_masks, released_masks
+from cider.views import counterfactual_view, incomplete_view
+
+if TYPE_CHECKING:
+    from cider.data.batch import Batch, TokenIds
+    from cider.data.loader import BatchSource
+    from cider.modality import PerModality
+    from cider.models.emotion import EmotionModel
+    from cider.spec import MaciConfig, MissingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One way of losing data at evaluation: protocol, rate in [0, 1] and SMM's kept set."""
+
+    protocol: str
+    rate: float
+    kept: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.protocol}/{self.kept}" if self.kept else f"{self.protocol}@{self.rate:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a model says of every utterance of a split under one condition, in stored order."""
+
+    log_probs_NC: np.ndarray
+    """float64 log-probabilities of the factual text."""
+    counterfactual_NC: np.ndarray | None
+    """float64 log-probabilities of the counterfactual text; None without that part of MACI."""
+
+    def scores(self, tau: float, space: str) -> np.ndarray:
+        """Return debiased scores (N, C) (Eq. 25); their argmax is the prediction."""
+        if self.counterfactual_NC is None:
+            return self.log_probs_NC
+        return subtract(self.log_probs_NC, self.counterfactual_NC, tau, space)
+
+
+class Masks:
+    """Which positions are observed, per batch, for one split and condition."""
+
+    def __init__(
+        self, source: BatchSource, condition: Condition, missing: MissingConfig, seed: int
+    ) -> None:
+        self.source = source
+        self.condition = condition
+        self.seed = seed
+        self.split_masks: PerModality[np.ndarray] | None = None
+        if missing.mask_source == "released" and condition.protocol != "none":
+            # The published code draws for a whole split at once.
+            self.split_masks = released_masks(
+                condition.protocol,
+                condition.rate,
+                source.split.lengths,
+                pad_to=source.longest,
+                kept=condition.kept,
+            )
+
+    def of(self, batch: Batch) -> PerModality[torch.BoolTensor]:
+        """Return True where a position of the batch is kept."""
+        if self.split_masks is not None:
+            widths = batch.complete.valid.map(lambda valid_BT: valid_BT.shape[1])
+            rows = self.split_masks.zip_map(
+                widths, lambda mask_NT, width: mask_NT[batch.index_B, :width]
+            )
+            return rows.map(as_bool)
+        lengths = self.source.split.lengths.map(lambda lengths_N: lengths_N[batch.index_B])
+        return evaluation_masks(
+            self.condition.protocol,
+            self.condition.rate,
+            lengths,
+            batch.index_B,
+            seed=self.seed,
+            pad_to=batch.complete.valid.map(lambda valid_BT: valid_BT.shape[1]),
+            kept=self.condition.kept,
+        ).map(as_bool)
+
+
+def as_bool(mask: np.ndarray) -> torch.BoolTensor:
+    """Return a NumPy mask as a boolean tensor."""
+    tensor: torch.BoolTensor = torch.from_numpy(np.ascontiguousarray(mask))  # type: ignore[assignment]
+    return tensor
+
+
+class Predictor:
+    """Runs a model over a split.
+
+    Args:
+        model: the whole model.
+        token_ids: special tokens of the corpus.
+        kept_words: boolean (vocabulary,), True for special tokens and bias words; None leaves the
+            counterfactual view out.
+        device: where the model lies.
+        batch_size: utterances per batch.
+    """
+
+    def __init__(
+        self,
+        model: EmotionModel,
+        *,
+        token_ids: TokenIds,
+        kept_words: torch.Tensor | None,
+        device: torch.device,
+        batch_size: int,
+    ) -> None:
+        self.model = model
+        self.token_ids = token_ids
+        self.kept_words = None if kept_words is None else kept_words.to(device)
+        self.device = device
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def predict(self, source: BatchSource, masks: Masks) -> Predictions:
+        """Return predictions for every utterance; the model's mode is put back afterwards."""
+        was_training = self.model.training
+        self.model.eval()
+        factual, counterfactual = [], []
+        for cpu_batch in source.batches(self.batch_size):
+            observed = masks.of(cpu_batch).map(lambda mask: mask.to(self.device))
+            batch = cpu_batch.to(self.device)
+            view = incomplete_view(batch.complete, observed, self.token_ids)  # type: ignore[arg-type]
+            factual.append(self.model(view).log_probs_BC.double().cpu())
+            if self.kept_words is not None:
+                view = counterfactual_view(view, self.kept_words, self.token_ids)
+                counterfactual.append(self.model(view).log_probs_BC.double().cpu())
+        self.model.train(was_training)
+        return Predictions(
+            torch.cat(factual).numpy(),
+            torch.cat(counterfactual).numpy() if counterfactual else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Tau chosen on a labelled split, and the score it reaches there."""
+
+    tau: float
+    score: float
+
+
+def select_tau(
+    predictions: list[Predictions], labels_N: np.ndarray, metric: str, maci: MaciConfig
+) -> Selected:
+    """Return the tau that maximises the mean metric over several conditions of one split.
+
+    Without a counterfactual view tau is 0. Among equals the smallest tau is taken.
+    """
+    if any(each.counterfactual_NC is None for each in predictions):
+        values = [metric_value(each.log_probs_NC, labels_N, metric) for each in predictions]
+        return Selected(0.0, float(np.mean(values)))
+    tau, score = choose_tau(
+        [each.log_probs_NC for each in predictions],
+        [each.counterfactual_NC for each in predictions],  # type: ignore[misc]
+        labels_N,
+        metric,
+        maci.counterfactual_space,
+    )
+    return Selected(tau, score)
+
+
+def metric_value(scores_NC: np.ndarray, labels_N: np.ndarray, metric: str) -> float:
+    """Return one metric by name."""
+    task = "three_class" if scores_NC.shape[1] == 3 else "seven_class"
+    return metrics_of_task(task)[metric](scores_NC, labels_N)
+
+
+def all_metrics(scores_NC: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
+    """Return every metric of the task the scores belong to, by name."""
+    task = "three_class" if scores_NC.shape[1] == 3 else "seven_class"
+    return {
+        name: function(scores_NC, labels_N) for name, function in metrics_of_task(task).items()
+    }

@@ -1,0 +1,223 @@
+"""The training loop: a generator of epoch results that knows nothing of who consumes them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cider.missing import training_masks
+from cider.seeding import batch_order
+from cider.training.evaluation import (
+    Condition,
+    Masks,
+    Predictor,
+    Selected,
+    all_metrics,
+    as_bool,
+    select_tau,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+    from cider.data.batch import Batch
+    from cider.data.loader import BatchSource
+    from cider.modality import PerModality
+    from cider.spec import RunSpec
+    from cider.training.update import TwoStepUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What one epoch led to."""
+
+    epoch: int
+    """1-based."""
+    train: dict[str, float]
+    """Mean of every loss term over the epoch's batches."""
+    valid: dict[str, float]
+    """Every metric at every selection rate (``acc2@0.5``) and its mean over them (``acc2``)."""
+    score: float
+    """What the epoch is selected by."""
+    tau: float
+    """Counterfactual weight chosen for this epoch."""
+    best_score: float
+    best_epoch: int
+    is_best: bool
+    seconds: float
+    """Wall time of the epoch, validation included."""
+    published: dict[str, float] | None = None
+    """Only under the published selection: score and tau on the test split."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands: what its next epoch depends on beside the tensors."""
+
+    epoch: int = 0
+    best_score: float = float("-inf")
+    best_epoch: int = 0
+    best_tau: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; minus infinity, which JSON has not, becomes None."""
+        values = asdict(self)
+        values["best_score"] = None if self.epoch == 0 else self.best_score
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Progress:
+        """Read ``to_dict``'s values back."""
+        known = dict(values)
+        if known["best_score"] is None:
+            known["best_score"] = float("-inf")
+        return cls(**known)
+
+
+class Trainer:
+    """Epochs of the two-step update with a validation pass after each.
+
+    Args:
+        spec: the resolved spec.
+        update: one batch's update.
+        predictor: runs the model over a split.
+        train: training batches.
+        valid: validation batches, with labels.
+        device: where the model lies.
+        test: the unsealed test split, only under the published selection.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        update: TwoStepUpdate,
+        predictor: Predictor,
+        *,
+        train: BatchSource,
+        valid: BatchSource,
+        device: torch.device,
+        test: BatchSource | None = None,
+    ) -> None:
+        self.spec = spec
+        self.update = update
+        self.predictor = predictor
+        self.train = train
+        self.valid = valid
+        self.test = test
+        self.device = device
+        # Masks of a condition are the same after every epoch.
+        self.masks = {
+            id(source): [
+                Masks(source, condition, spec.missing, spec.seed)
+                for condition in selection_conditions(spec)
+            ]
+            for source in (valid, test)
+            if source is not None
+        }
+
+    def epochs(self, progress: Progress) -> Iterator[tuple[EpochResult, Progress]]:
+        """Yield a result after every epoch until the last one, or until patience runs out."""
+        training = self.spec.training
+        while (
+            progress.epoch < training.epochs
+            and progress.epoch - progress.best_epoch < training.patience
+        ):
+            result, progress = self._epoch(progress)
+            yield result, progress
+
+    def _epoch(self, progress: Progress) -> tuple[EpochResult, Progress]:
+        started = time.perf_counter()
+        epoch = progress.epoch + 1
+        losses = self._train_epoch(epoch)
+        chosen, valid = self._validate(self.valid)
+        published = None
+        score, tau = chosen.score, chosen.tau
+        if self.test is not None:
+            on_test, _ = self._validate(self.test)
+            published = {"score": on_test.score, "tau": on_test.tau}
+            score, tau = on_test.score, on_test.tau
+        is_best = score > progress.best_score
+        after = Progress(
+            epoch,
+            score if is_best else progress.best_score,
+            epoch if is_best else progress.best_epoch,
+            tau if is_best else progress.best_tau,
+        )
+        result = EpochResult(
+            epoch=epoch,
+            train=losses,
+            valid=valid,
+            score=score,
+            tau=tau,
+            best_score=after.best_score,
+            best_epoch=after.best_epoch,
+            is_best=is_best,
+            seconds=time.perf_counter() - started,
+            published=published,
+        )
+        return result, after
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        self.update.model.train()
+        sums: dict[str, float] = {}
+        order_N = batch_order(len(self.train), self.spec.seed, epoch)
+        count = 0
+        for cpu_batch in self.train.batches(self.spec.training.batch_size, order_N):
+            observed = self._observed(cpu_batch, epoch)
+            terms = self.update(cpu_batch.to(self.device), observed)
+            weight = len(cpu_batch.index_B)
+            count += weight
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value * weight
+        return {name: value / count for name, value in sums.items()}
+
+    def _observed(self, batch: Batch, epoch: int) -> PerModality[torch.BoolTensor]:
+        return (
+            training_masks(
+                self.spec.missing,
+                self.train.split.lengths.map(lambda lengths_N: lengths_N[batch.index_B]),
+                batch.index_B,
+                seed=self.spec.seed,
+                epoch=epoch,
+                pad_to=batch.complete.valid.map(lambda valid_BT: valid_BT.shape[1]),
+            )
+            .map(as_bool)
+            .map(lambda mask: mask.to(self.device))  # type: ignore[arg-type, return-value]
+        )
+
+    def _validate(self, source: BatchSource) -> tuple[Selected, dict[str, float]]:
+        """Return tau and score of the epoch on one split, and every metric with that tau."""
+        spec = self.spec
+        assert source.labels_N is not None
+        predictions = [
+            self.predictor.predict(source, masks) for masks in self.masks[id(source)]
+        ]
+        chosen = select_tau(predictions, source.labels_N, spec.selection_metric, spec.maci)
+        valid: dict[str, float] = {}
+        per_rate = [
+            all_metrics(each.scores(chosen.tau, spec.maci.counterfactual_space), source.labels_N)
+            for each in predictions
+        ]
+        for condition, metrics in zip(selection_conditions(spec), per_rate, strict=True):
+            valid |= {f"{name}@{condition.rate:g}": value for name, value in metrics.items()}
+        for name in per_rate[0]:
+            valid[name] = float(np.mean([metrics[name] for metrics in per_rate]))
+        return chosen, valid
+
+
+def selection_conditions(spec: RunSpec) -> list[Condition]:
+    """Return the conditions whose mean score selects the epoch: the training protocol's rates."""
+    missing = spec.missing
+    if missing.protocol in ("none", "smm"):
+        # These have no rate: everything is there, or exactly the kept set is.
+        return [Condition(missing.protocol, 0.0, missing.kept)]
+    return [Condition(missing.protocol, rate) for rate in spec.selection.rates]

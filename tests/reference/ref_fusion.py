@@ -1,0 +1,38 @@
+"""Multimodal Composite Attention in its plain form: seven boolean masks, one softmax each.
+
+The slow twin of ``cider.modules.fusion.CompositeAttention``; it reads that module's parameters.
+
+Shapes: B batch, L fused steps, D width, H heads, K head width, G subsets.
+"""
+
+import torch
+
+from cider.modality import SUBSETS, Modality
+
+
+def keep_table(lengths):
+    """Return (G, L): True where subset g may read step l."""
+    owner_L = [m for m, length in zip(Modality, lengths, strict=True) for _ in range(length)]
+    return torch.tensor([[owner in subset for owner in owner_L] for subset in SUBSETS])
+
+
+def composite_attention(module, x_BLD, lengths, valid_BL=None):
+    """Return (B, L, D) fused and (B, H, L, L) scores, without dropout."""
+    scores_BHLL, v_BHLK = module.scores(x_BLD)
+    per_subset = []
+    for keep_L, out in zip(keep_table(lengths), module.subset_out, strict=True):
+        hidden = ~keep_L[None, None, None, :]
+        if valid_BL is not None:
+            hidden = hidden | ~valid_BL[:, None, None, :]
+        weights_BHLL = scores_BHLL.masked_fill(hidden, -torch.inf).softmax(dim=-1)
+        read_BHLK = weights_BHLL @ v_BHLK
+        per_subset.append(out(read_BHLK.transpose(1, 2).flatten(2)))
+    fused, start = [], 0
+    for number, (modality, length) in enumerate(zip(Modality, lengths, strict=True)):
+        rows = slice(start, start + length)
+        start += length
+        read = [
+            y_BLD[:, rows] for y_BLD, g in zip(per_subset, SUBSETS, strict=True) if modality in g
+        ]
+        fused.append(module.summary[number](torch.cat(read, dim=-1)))
+    return module.final(torch.cat(fused, dim=1)), scores_BHLL
