@@ -27,6 +27,7 @@ class BatchSource:
     Args:
         split: the mapped split.
         labels_N: class labels (N,) int64, or None for the sealed test split.
+        widths: feature width of audio and vision.
         longest: the corpus's longest sequence per modality: what full padding pads to.
         full_padding: pad to ``longest``; otherwise to the longest sequence of the batch.
     """
@@ -36,11 +37,13 @@ class BatchSource:
         split: SplitView,
         labels_N: np.ndarray | None,
         *,
+        widths: dict[str, int],
         longest: PerModality[int],
         full_padding: bool,
     ) -> None:
         self.split = split
         self.labels_N = labels_N
+        self.widths = widths
         self.longest = longest
         self.full_padding = full_padding
 
@@ -80,8 +83,7 @@ class BatchSource:
     def _frames(
         self, modality: Modality, index_B: np.ndarray, lengths_B: np.ndarray, padded: int
     ) -> Tensor:
-        width = self.split.widths[modality]
-        frames_BSF = np.zeros((len(index_B), padded, width), dtype=np.float32)
+        frames_BSF = np.zeros((len(index_B), padded, self.widths[modality]), dtype=np.float32)
         for row, index in enumerate(index_B):
             # The only copy of the mapped file: from the page cache into the batch.
             frames_BSF[row, : lengths_B[row]] = self.split.frames(modality, int(index))

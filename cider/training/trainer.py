@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,11 +53,16 @@ class EpochResult:
     seconds: float
     """Wall time of the epoch, validation included."""
     published: dict[str, float] | None = None
-    """Only under the published selection: score and tau on the test split."""
+    """Only under the published selection, where ``score`` and ``tau`` are of the test split: the
+    validation score, and the test score with the tau chosen on validation."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON values."""
-        return asdict(self)
+        """Return the result as JSON values; an undefined metric (NaN) becomes None."""
+        values = asdict(self)
+        values["valid"] = {
+            name: value if math.isfinite(value) else None for name, value in self.valid.items()
+        }
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +145,15 @@ class Trainer:
         epoch = progress.epoch + 1
         losses = self._train_epoch(epoch)
         chosen, valid = self._validate(self.valid)
-        published = None
-        score, tau = chosen.score, chosen.tau
+        score, tau, published = chosen.score, chosen.tau, None
         if self.test is not None:
             on_test, _ = self._validate(self.test)
-            published = {"score": on_test.score, "tau": on_test.tau}
+            _, honest = self._validate(self.test, chosen.tau)
             score, tau = on_test.score, on_test.tau
+            published = {
+                "valid_score": chosen.score,
+                "test_at_valid_tau": honest[self.spec.selection_metric],
+            }
         is_best = score > progress.best_score
         after = Progress(
             epoch,
@@ -194,14 +203,23 @@ class Trainer:
             .map(lambda mask: mask.to(self.device))  # type: ignore[arg-type, return-value]
         )
 
-    def _validate(self, source: BatchSource) -> tuple[Selected, dict[str, float]]:
-        """Return tau and score of the epoch on one split, and every metric with that tau."""
+    def _validate(
+        self, source: BatchSource, tau: float | None = None
+    ) -> tuple[Selected, dict[str, float]]:
+        """Return tau and score of the epoch on one split, and every metric with that tau.
+
+        Args:
+            source: the split.
+            tau: taken as it is if given, otherwise chosen on this split.
+        """
         spec = self.spec
         assert source.labels_N is not None
         predictions = [
             self.predictor.predict(source, masks) for masks in self.masks[id(source)]
         ]
         chosen = select_tau(predictions, source.labels_N, spec.selection_metric, spec.maci)
+        if tau is not None:
+            chosen = Selected(tau, float("nan"))
         valid: dict[str, float] = {}
         per_rate = [
             all_metrics(each.scores(chosen.tau, spec.maci.counterfactual_space), source.labels_N)

@@ -1,0 +1,176 @@
+"""Train one run: from a resolved spec to a frozen, content-addressed run folder.
+
+``train_run`` is a generator of epoch results. It continues from the run's own checkpoint, and once it
+is exhausted the run is frozen: epoch, tau and weights are fixed, and only then can the test split be
+opened (``cider_platform.evaluation``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from cider.data.hashing import file_sha256
+from cider.data.seal import permit_for_published_selection
+from cider.errors import CiderError
+from cider.training.checkpoint import (
+    model_weights,
+    read_checkpoint,
+    restore_training_state,
+    training_state,
+    write_checkpoint,
+)
+from cider.training.trainer import EpochResult, Progress, Trainer
+from cider_platform.assembly import (
+    Assembled,
+    Runtime,
+    assemble,
+    batch_source,
+    open_store,
+    resolve,
+    two_step_update,
+)
+from cider_platform.layout import RunFolder, now, read_json, write_json_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cider.spec import RunSpec
+
+__all__ = ["Runtime", "read_epochs", "resolve", "train_run"]
+
+
+def train_run(spec: RunSpec, runtime: Runtime) -> Iterator[EpochResult]:
+    """Train a resolved spec, yielding after every epoch; the checkpoint is written before that.
+
+    A finished run yields nothing; an interrupted one goes on after its last checkpoint.
+
+    Raises:
+        CiderError: if the run cannot go on; its status then says FAILED and why.
+    """
+    folder = RunFolder.of(runtime.results, spec.run_id)
+    if folder.read_status().get("state") == "COMPLETE":
+        return
+    folder.root.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(folder.spec, spec.to_dict())
+    folder.write_status("RUNNING", host=socket.gethostname(), pid=os.getpid(), started=now())
+    try:
+        yield from _train(spec, runtime, folder)
+    except Exception as error:
+        text = str(error) if isinstance(error, CiderError) else f"{type(error).__name__}: {error}"
+        folder.write_status("FAILED", error=text, ended=now())
+        raise
+
+
+def _train(spec: RunSpec, runtime: Runtime, folder: RunFolder) -> Iterator[EpochResult]:
+    store = open_store(spec, runtime)
+    assembled = assemble(spec, store, runtime)
+    update = two_step_update(spec, assembled, store)
+    published = spec.selection.rule == "published"
+    trainer = Trainer(
+        spec,
+        update,
+        assembled.predictor,
+        train=batch_source(store, spec, "train"),
+        valid=batch_source(store, spec, "valid"),
+        device=runtime.torch_device,
+        test=batch_source(store, spec, "test", permit_for_published_selection(spec))
+        if published
+        else None,
+    )
+    progress = Progress()
+    if folder.last.exists():
+        tensors, facts = read_checkpoint(folder.last)
+        restore_training_state(tensors, assembled.model, update.optimizer, runtime.torch_device)
+        progress = Progress.from_dict(facts["progress"])
+    _keep_epochs(folder.epochs, progress.epoch)
+    for result, progress in trainer.epochs(progress):
+        _append(folder.epochs, result)
+        if result.is_best:
+            write_checkpoint(
+                folder.best, dict(assembled.model.state_dict()), {"epoch": result.epoch}
+            )
+        if result.epoch % runtime.checkpoint_every == 0:
+            state = training_state(assembled.model, update.optimizer, runtime.torch_device)
+            write_checkpoint(folder.last, state, {"progress": progress.to_dict()})
+        yield result
+    _freeze(spec, folder, progress, assembled, store.manifest.synthetic)
+
+
+def _freeze(
+    spec: RunSpec, folder: RunFolder, progress: Progress, assembled: Assembled, synthetic: bool
+) -> None:
+    """Fix what the run came to; from here on nothing about it can be chosen."""
+    epochs = read_epochs(folder.epochs)
+    assembled.statistics.save(folder.statistics)
+    facts: dict[str, Any] = {
+        "run_id": spec.run_id,
+        "selection": spec.selection.rule,
+        "metric": spec.selection_metric,
+        "epoch": progress.best_epoch,
+        "score": progress.best_score,
+        "tau": progress.best_tau,
+        "weights_sha256": file_sha256(folder.best),
+        "frozen": now(),
+    }
+    if spec.selection.rule == "published":
+        facts["optimism"] = _optimism(epochs, progress.best_score)
+    write_json_atomic(folder.frozen, facts)
+    write_json_atomic(
+        folder.result,
+        {
+            "run_id": spec.run_id,
+            "synthetic": synthetic,
+            "parameters": assembled.model.num_parameters(),
+            "epochs": len(epochs),
+            "seconds": sum(each["seconds"] for each in epochs),
+            "valid": epochs[progress.best_epoch - 1]["valid"],
+            **facts,
+        },
+    )
+    folder.write_status("COMPLETE", ended=now())
+    folder.last.unlink(missing_ok=True)
+
+
+def _optimism(epochs: list[dict[str, Any]], chosen_on_test: float) -> dict[str, float]:
+    """Return how much better the selection on test looks than the honest one, in the same run."""
+    honest = max(epochs, key=lambda epoch: epoch["published"]["valid_score"])["published"]
+    return {
+        "selected_on_test": chosen_on_test,
+        "selected_on_validation": honest["test_at_valid_tau"],
+        "optimism": chosen_on_test - honest["test_at_valid_tau"],
+    }
+
+
+def _append(path: Path, result: EpochResult) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result.to_dict()) + "\n")
+
+
+def _keep_epochs(path: Path, count: int) -> None:
+    """Cut the record of epochs that the checkpoint does not know: they will be trained again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[:count]), encoding="utf-8")
+
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """Return the epoch results of a run, in order."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def run_spec(folder: RunFolder) -> dict[str, Any]:
+    """Return the spec a run was started with, as JSON values."""
+    values: dict[str, Any] = read_json(folder.spec)
+    return values
+
+
+def best_weights(folder: RunFolder) -> dict[str, Any]:
+    """Return the weights of the selected epoch."""
+    tensors, _ = read_checkpoint(folder.best)
+    return model_weights(tensors) or tensors
