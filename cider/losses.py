@@ -44,8 +44,8 @@ def reconstruction_loss(predicted_BTF: Tensor, target_BTF: Tensor, dropped_BT: T
 def attention_loss(incomplete: AttentionScores, complete: AttentionScores) -> Tensor:
     """Return KL(complete || incomplete) of attention weights (Eq. 18), scalar.
 
-    The sum over rows and columns is divided by batch times heads, as released. Padded queries do not
-    count and padded keys get no weight where the scores say what is valid.
+    The sum over rows and columns is divided by batch times heads, as released. Padded queries do
+    not count and padded keys get no weight where the scores say what is valid.
     """
     scores_BHLL, target_BHLL = incomplete.scores_BHLL, complete.scores_BHLL.detach()
     valid_BL = incomplete.valid_BL

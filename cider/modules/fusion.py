@@ -1,9 +1,9 @@
 """Attention over a fused sequence: Multimodal Composite Attention (Eq. 7-12) and the plain form.
 
 All seven subset attentions of MCA cost one. The score matrix is cut into blocks by query and key
-modality. A block's own softmax gives its values O_qk, its log-sum-exp s_qk; a subset's output for the
-queries of q is then the mean of O_qk over its members k with weights softmax_k(s_qk). The published
-form, seven boolean masks and a softmax each, is ``tests/reference/ref_fusion.py``.
+modality. A block's own softmax gives its values O_qk, its log-sum-exp s_qk; a subset's output for
+the queries of q is then the mean of O_qk over its members k with weights softmax_k(s_qk). The
+published form, seven boolean masks and a softmax each, is ``tests/reference/ref_fusion.py``.
 
 Shapes: B batch, L fused steps, D width, H heads, K head width, R queries of one modality, M key
 modalities (3).

@@ -31,7 +31,7 @@ class AttentionPooling(nn.Module):
         """
         scores_BT = self.score(torch.tanh(self.hidden(x_BTD))).squeeze(-1)
         if valid_BT is not None:
-            # A finite value: a sequence without any valid step then pools to its plain mean, not NaN.
+            # Finite, so that a sequence without any valid step pools to its plain mean, not to NaN.
             scores_BT = scores_BT.masked_fill(~valid_BT, torch.finfo(scores_BT.dtype).min)
         weights_BT = scores_BT.softmax(dim=-1)
         pooled_BD: Tensor = (weights_BT.unsqueeze(1) @ x_BTD).squeeze(1)

@@ -1,4 +1,4 @@
-"""The BERT-like text encoder: any Hugging Face model by name or folder, or a small one from scratch.
+"""The BERT-like text encoder: a Hugging Face model by name or folder, or a small one from scratch.
 
 Shapes: B batch, T text steps, F encoder width.
 """
@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import nn
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from cider.errors import StoreError, UsageError
 
@@ -71,8 +75,6 @@ def build_from_scratch(
     config: TextEncoderConfig, vocabulary_size: int, max_length: int
 ) -> nn.Module:
     """Return a randomly initialised BERT; its weights come from torch's global generator."""
-    from transformers import BertConfig, BertModel
-
     bert = BertConfig(
         vocab_size=vocabulary_size,
         hidden_size=config.width,
@@ -93,9 +95,6 @@ def load_pretrained(source: str) -> nn.Module:
     Raises:
         StoreError: if it is neither in the folder, nor cached, nor to be downloaded.
     """
-    from transformers import AutoConfig, AutoModel
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING
-
     try:
         config = AutoConfig.from_pretrained(source)
         extra = _without_pooler(MODEL_MAPPING[type(config)])
@@ -103,8 +102,8 @@ def load_pretrained(source: str) -> nn.Module:
     except (OSError, ValueError, KeyError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise StoreError(
-            f"the text encoder {source!r} cannot be loaded ({first_line}); give a Hugging Face model "
-            "name that is cached or can be downloaded, a local folder, or 'scratch' by --encoder"
+            f"the text encoder {source!r} cannot be loaded ({first_line}); give a Hugging Face "
+            "model name that is cached or can be downloaded, a local folder or 'scratch' by --encoder"
         ) from error
     return model
 
@@ -130,8 +129,8 @@ def build_text_encoder(
     encoder = TextEncoder(model, fine_tune=config.fine_tune)
     if encoder.vocabulary_size < vocabulary_size:
         raise UsageError(
-            f"the text encoder {config.source!r} knows {encoder.vocabulary_size} tokens, the corpus "
-            f"was tokenised with {vocabulary_size}; import it again with this encoder's tokenizer"
+            f"the text encoder {config.source!r} knows {encoder.vocabulary_size} tokens, the "
+            f"corpus was tokenised with {vocabulary_size}; import it again with this encoder"
         )
     return encoder
 
@@ -173,14 +172,11 @@ def locate_encoder(source: str) -> EncoderFiles:
 
 
 def _cached_folder(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
         return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "vocab*"]))
     except (OSError, LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         raise StoreError(
-            f"the text encoder {source!r} is neither a folder nor in the Hugging Face cache, and "
-            "cannot be downloaded here; download it where there is a network and give its folder by "
-            "--encoder, or use --encoder scratch"
+            f"the text encoder {source!r} is neither a folder nor in the Hugging Face cache, "
+            "and cannot be downloaded here; download it where there is a network and give its "
+            "folder by --encoder, or use --encoder scratch"
         ) from error

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file with JSON in its header, replaced atomically.
 
-``last.safetensors`` holds weights, optimiser state and generator states, so that a run goes on to the
-same numbers; ``best.safetensors`` holds the weights of the selected epoch. No pickle is read.
+``last.safetensors`` holds weights, optimiser state and generator states, so that a run goes on to
+the same numbers; ``best.safetensors`` holds the weights of the selected epoch. No pickle is read.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, An
     plain = {
         name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
     }
+    # One key: safetensors writes several in random order, and equal checkpoints should hash equal.
+    header = json.dumps({"format": FORMAT, "facts": facts}, allow_nan=False)
     try:
-        save_file(
-            plain, temporary, {"format": FORMAT, "facts": json.dumps(facts, allow_nan=False)}
-        )
+        save_file(plain, temporary, {"checkpoint": header})
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -55,16 +55,16 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("checkpoint", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise StoreError(f"the checkpoint {path} cannot be read ({error})") from error
     if header.get("format") != FORMAT:
         raise StoreError(
             f"{path} is not a checkpoint of this version: its format is {header.get('format')!r}, "
             f"{FORMAT!r} is needed"
         )
-    return tensors, json.loads(header["facts"])
+    return tensors, header["facts"]
 
 
 def training_state(
@@ -117,7 +117,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise StoreError(f"the weights do not fit the model: {' '.join(lines[1:2] or lines)}") from error
+        raise StoreError(
+            f"the weights do not fit the model: {' '.join(lines[1:2] or lines)}"
+        ) from error
 
 
 def model_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -137,5 +139,7 @@ def _parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list
     """Return the model's name of every optimised parameter, in the optimiser's order."""
     by_identity = {id(parameter): name for name, parameter in model.named_parameters()}
     return [
-        by_identity[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]
+        by_identity[id(parameter)]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
     ]

@@ -183,6 +183,4 @@ def metric_value(scores_NC: np.ndarray, labels_N: np.ndarray, metric: str) -> fl
 def all_metrics(scores_NC: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
     """Return every metric of the task the scores belong to, by name."""
     task = "three_class" if scores_NC.shape[1] == 3 else "seven_class"
-    return {
-        name: function(scores_NC, labels_N) for name, function in metrics_of_task(task).items()
-    }
+    return {name: function(scores_NC, labels_N) for name, function in metrics_of_task(task).items()}

@@ -214,9 +214,7 @@ class Trainer:
         """
         spec = self.spec
         assert source.labels_N is not None
-        predictions = [
-            self.predictor.predict(source, masks) for masks in self.masks[id(source)]
-        ]
+        predictions = [self.predictor.predict(source, masks) for masks in self.masks[id(source)]]
         chosen = select_tau(predictions, source.labels_N, spec.selection_metric, spec.maci)
         if tau is not None:
             chosen = Selected(tau, float("nan"))

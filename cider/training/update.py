@@ -72,7 +72,9 @@ class TwoStepUpdate:
 
     def _step(self, loss: Tensor, values: dict[str, Tensor]) -> None:
         if not torch.isfinite(loss):
-            facts = ", ".join(f"{name}={float(value.detach()):.4g}" for name, value in values.items())
+            facts = ", ".join(
+                f"{name}={float(value.detach()):.4g}" for name, value in values.items()
+            )
             raise TrainingError(
                 f"the loss is not finite ({facts}); lower optimizer.lr, set training.gradient_clip, "
                 "or check the features with `cider-platform data verify`"

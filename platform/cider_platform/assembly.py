@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cider.counterfactual import keep_table
 from cider.data.batch import TokenIds
+from cider.data.bias_words import keep_table
 from cider.data.labels import class_labels
 from cider.data.loader import BatchSource
-from cider.data.statistics import TrainingStatistics, training_statistics
+from cider.data.statistics import (
+    TrainingStatistics,
+    cached_statistics,
+    class_means,
+    statistics_key,
+    training_statistics,
+)
 from cider.data.store import FeatureStore, find_store
 from cider.data.synthetic import ensure, is_synthetic
 from cider.errors import UsageError
@@ -85,9 +91,9 @@ def open_store(spec: RunSpec, runtime: Runtime) -> FeatureStore:
     found = store.manifest.content_sha256
     if data.content_sha256 and data.content_sha256 != found:
         raise UsageError(
-            f"the corpus in {folder} has changed since this run was specified: its content hash is "
-            f"{found[:12]}, the run's is {data.content_sha256[:12]}; import the former corpus again, "
-            "or start a new run"
+            f"the corpus in {folder} has changed since this run was specified: its content hash "
+            f"is {found[:12]}, the run's is {data.content_sha256[:12]}; import the former corpus "
+            "again, or start a new run"
         )
     return store
 
@@ -160,22 +166,27 @@ def statistics_of(
         encoder: the encoder before any training.
         runtime: names the cache's root and the device.
     """
-    device = runtime.torch_device
-    train = store.split("train")
     source = batch_source(store, spec, "train")
-    scratch = spec.text_encoder.source == SCRATCH
-    return training_statistics(
-        train,
+    # An encoder from scratch has other weights for every seed.
+    scratch = f"{spec.text_encoder} seed={spec.seed}"
+    key = statistics_key(
+        content_sha256=store.manifest.content_sha256,
+        encoder=spec.text_encoder.weights_sha256 or scratch,
         task=spec.data.task,
         maci=spec.maci,
-        specials=token_ids(store),
-        text_means=lambda: text_class_means(encoder, source, spec.num_classes, device),
-        # A new encoder has other weights for every seed.
-        encoder_key=f"{spec.text_encoder}/{spec.seed}"
-        if scratch
-        else spec.text_encoder.weights_sha256,
-        content_sha256=store.manifest.content_sha256,
-        cache=runtime.store / ".cache",
+    )
+    return cached_statistics(
+        runtime.store / ".cache",
+        key,
+        lambda: training_statistics(
+            store.split("train"),
+            task=spec.data.task,
+            maci=spec.maci,
+            tokens=token_ids(store),
+            text_means=lambda: text_class_means(
+                encoder, source, spec.num_classes, runtime.torch_device
+            ),
+        ),
     )
 
 
@@ -186,22 +197,15 @@ def text_class_means(
     """Return the mean text state of every class (C, F): over valid tokens, then over utterances."""
     was_training = encoder.training
     encoder.eval()
-    sums_CF = torch.zeros(num_classes, encoder.width, dtype=torch.float64)
-    counts_C = torch.zeros(num_classes, dtype=torch.float64)
+    means = []
     for batch in source.batches(128):
-        assert batch.labels_B is not None
-        valid_BT = batch.complete.valid.text
-        states_BTF = (
-            encoder(batch.complete.token_ids_BT.to(device), valid_BT.to(device)).double().cpu()
-        )
-        weight_BT = valid_BT.double() / valid_BT.sum(dim=1, keepdim=True).clamp_min(1)
-        sums_CF.index_add_(0, batch.labels_B, torch.einsum("bt,btf->bf", weight_BT, states_BTF))
-        counts_C.index_add_(0, batch.labels_B, torch.ones(len(batch.labels_B), dtype=torch.float64))
+        valid_BT = batch.complete.valid.text.to(device)
+        states_BTF = encoder(batch.complete.token_ids_BT.to(device), valid_BT)
+        weight_BT = valid_BT / valid_BT.sum(dim=1, keepdim=True).clamp_min(1)
+        means.append(torch.einsum("bt,btf->bf", weight_BT, states_BTF).cpu().numpy())
     encoder.train(was_training)
-    means_CF = sums_CF / counts_C.clamp_min(1).unsqueeze(1)
-    # A class without a training utterance gets the mean of all of them; its prior is 0.
-    means_CF[counts_C == 0] = sums_CF.sum(dim=0) / counts_C.sum()
-    return means_CF.float().numpy()
+    assert source.labels_N is not None
+    return class_means(np.concatenate(means), source.labels_N, num_classes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Evaluate a frozen run under missing data: the one place where test labels are read.
 
-For every condition (protocol and rate, or protocol and kept set) tau is chosen on the validation split
-under that same condition, then applied once to the test split. Predictions are stored beside the
-metrics; a condition that was evaluated is never evaluated again.
+For every condition (protocol and rate, or protocol and kept set) tau is chosen on the validation
+split under that same condition, then applied once to the test split. Predictions are stored beside
+the metrics; a condition that was evaluated is never evaluated again.
 
 Shapes: N utterances, C classes.
 """
@@ -108,17 +108,15 @@ class RunEvaluator:
 
     def evaluate(self, condition: Condition) -> dict[str, Any]:
         """Return the result row of one condition, from its file if it was evaluated before."""
-        stem = f"test-{str(condition).replace('/', '-')}"
-        path = self.folder.evaluation_file(f"{stem}.json")
+        name = f"test-{condition.protocol}-{condition.kept or f'{condition.rate:g}'}"
+        path = self.folder.evaluation_file(name)
         if path.exists():
             row: dict[str, Any] = read_json(path)
             return row
-        store, assembled, sources = self._load()
-        row, predictions = self._evaluate(condition, assembled, sources)
+        store, _, sources = self._load()
+        row, predictions = self._evaluate(condition, sources)
         row["synthetic"] = store.manifest.synthetic
-        write_predictions(
-            self.folder.evaluation_file(f"{stem}.parquet"), sources.test, predictions, row["tau"]
-        )
+        write_predictions(self.folder.predictions_file(name), sources.test, predictions, row["tau"])
         write_json_atomic(path, row)
         return row
 
@@ -128,7 +126,7 @@ class RunEvaluator:
         return assembled.predictor.predict(source, masks)
 
     def _evaluate(
-        self, condition: Condition, assembled: Assembled, sources: Sources
+        self, condition: Condition, sources: Sources
     ) -> tuple[dict[str, Any], Predictions]:
         spec = self.spec
         metric, space = spec.selection_metric, spec.maci.counterfactual_space
@@ -159,9 +157,7 @@ class RunEvaluator:
             "tau_chosen_on": "test" if spec.selection.rule == "published" else "valid",
             "valid": finite(all_metrics(on_valid.scores(tau, space), valid_labels_N)),
             "test": finite(all_metrics(scores_NC, labels_N)),
-            "confusion": confusion_matrix(
-                scores_NC.argmax(axis=1), labels_N, spec.num_classes
-            ).tolist(),
+            "confusion": confusion_matrix(scores_NC, labels_N).tolist(),
         }
         return row, on_test
 
@@ -210,7 +206,9 @@ def finite(metrics: dict[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
 
 
-def write_predictions(path: Path, source: BatchSource, predictions: Predictions, tau: float) -> None:
+def write_predictions(
+    path: Path, source: BatchSource, predictions: Predictions, tau: float
+) -> None:
     """Write per-utterance log-probabilities: id, label, tau, factual and counterfactual (C)."""
     columns: dict[str, Any] = {
         "id": source.split.ids,

@@ -138,11 +138,6 @@ class RunFolder:
         return self.root / "result.json"
 
     @property
-    def statistics(self) -> Path:
-        """What the run's model took from the training split."""
-        return self.root / "statistics.safetensors"
-
-    @property
     def evaluation(self) -> Path:
         """Folder of evaluations: ``<name>.json`` and ``<name>.parquet``."""
         return self.root / "evaluation"

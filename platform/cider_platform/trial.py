@@ -1,8 +1,8 @@
 """Train one run: from a resolved spec to a frozen, content-addressed run folder.
 
-``train_run`` is a generator of epoch results. It continues from the run's own checkpoint, and once it
-is exhausted the run is frozen: epoch, tau and weights are fixed, and only then can the test split be
-opened (``cider_platform.evaluation``).
+``train_run`` is a generator of epoch results. It continues from the run's own checkpoint, and once
+it is exhausted the run is frozen: epoch, tau and weights are fixed, and only then can the test
+split be opened (``cider_platform.evaluation``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cider.data.hashing import file_sha256
 from cider.data.seal import permit_for_published_selection
+from cider.data.statistics import save_statistics
 from cider.errors import CiderError
 from cider.training.checkpoint import (
     model_weights,
@@ -87,7 +88,8 @@ def _train(spec: RunSpec, runtime: Runtime, folder: RunFolder) -> Iterator[Epoch
         restore_training_state(tensors, assembled.model, update.optimizer, runtime.torch_device)
         progress = Progress.from_dict(facts["progress"])
     _keep_epochs(folder.epochs, progress.epoch)
-    for result, progress in trainer.epochs(progress):
+    for result, reached in trainer.epochs(progress):
+        progress = reached
         _append(folder.epochs, result)
         if result.is_best:
             write_checkpoint(
@@ -105,7 +107,7 @@ def _freeze(
 ) -> None:
     """Fix what the run came to; from here on nothing about it can be chosen."""
     epochs = read_epochs(folder.epochs)
-    assembled.statistics.save(folder.statistics)
+    save_statistics(folder.statistics, assembled.statistics)
     facts: dict[str, Any] = {
         "run_id": spec.run_id,
         "selection": spec.selection.rule,

@@ -161,8 +161,8 @@ class CiderBackbone(Backbone):
 
     def _with_positions(self, x_BLD: Tensor, lengths: list[int]) -> Tensor:
         if self.config.positions == "batch_index":
-            # Parity: the published encoder is time first but its table batch first, so that row b of
-            # the table goes to every step of sample b.
+            # Parity: the published encoder is time first but its table batch first, so that row b
+            # of the table goes to every step of sample b.
             return x_BLD + self.positions_ND[: len(x_BLD), None, :]
         # A step's position does not depend on how far its batch is padded: each modality starts at
         # the end of the longest sequence of the one before.

@@ -1,4 +1,4 @@
-"""Parameter names of the published implementation, mapped to ours and back.
+"""Parameter names of the published implementation, mapped to ours.
 
 The published state dict calls the modalities l, a and v, keeps query, key and value of an alignment
 block in one matrix, and holds constants (position table, version) that are no parameters here.
@@ -9,16 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import torch
-
 from cider.errors import StoreError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _MODALITY = {"l": "text", "t": "text", "a": "audio", "v": "vision"}
-_MODALITY_NAME = {"text": "text", "audio": "audio", "vision": "vision"}
-_SUMMARY = {"l": "0", "a": "1", "v": "2"}
 _LAYER_PARTS = {
     "self_attn.in_proj_weight": "attention.scores.joint.weight",
     "self_attn.in_proj_bias": "attention.scores.joint.bias",
@@ -70,8 +66,8 @@ def _renamed(name: str) -> str | None:
             modality = _MODALITY.get(match[1], "")
             return match.expand(replacement.replace("{m}", modality))
     raise StoreError(
-        f"the checkpoint holds a parameter {name!r} that CIDer does not have; only checkpoints of the "
-        "published CIDer model can be imported"
+        f"the checkpoint holds a parameter {name!r} that CIDer does not have; only "
+        "checkpoints of the published CIDer model can be imported"
     )
 
 
@@ -96,39 +92,3 @@ def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
         elif (renamed := _renamed(name)) is not None:
             ours[renamed] = tensor
     return ours
-
-
-def published_name(name: str) -> str:
-    """Return where one of our parameters lies in the published model, for one-to-one parameters.
-
-    Raises:
-        KeyError: if the published model has no parameter that is exactly this one.
-    """
-    for theirs in _published_candidates(name):
-        if _renamed(theirs) == name:
-            return theirs
-    raise KeyError(name)
-
-
-def _published_candidates(name: str) -> list[str]:
-    """Return published names that may map to ``name``: every rule read backwards."""
-    candidates = []
-    if match := re.fullmatch(r"backbone\.encoder\.layers\.(\d+)\.(.+)", name):
-        candidates += [
-            f"multimodal_transformer.layers.{match[1]}.{theirs}{match[2][len(ours) :]}"
-            for theirs, ours in _LAYER_PARTS.items()
-            if match[2].startswith(ours)
-        ]
-    tail = name.split(".")[2:]
-    for letter, modality in _MODALITY.items():
-        if modality in name.split("."):
-            suffix = name.split(f".{modality}.")[-1]
-            candidates += [f"proj_{letter}.{suffix}", f"{letter}.{suffix}"]
-    candidates += [f"classifiers.{'.'.join(tail)}", f"text_model.model.{'.'.join(tail)}"]
-    return candidates
-
-
-def positions_of(state: dict[str, Tensor]) -> Tensor | None:
-    """Return the published position table (N, D), if the checkpoint holds it."""
-    table = state.get("multimodal_transformer.embed_positions.pe")
-    return None if table is None else torch.as_tensor(table)[0]
