@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from cider.modality import Modality, PerModality
+from cider.modules.fusion import exponents
 
 if TYPE_CHECKING:
     from torch import BoolTensor, Tensor
@@ -44,20 +45,19 @@ def reconstruction_loss(predicted_BTF: Tensor, target_BTF: Tensor, dropped_BT: T
 def attention_loss(incomplete: AttentionScores, complete: AttentionScores) -> Tensor:
     """Return KL(complete || incomplete) of attention weights (Eq. 18), scalar.
 
-    The sum over rows and columns is divided by batch times heads, as released. Padded queries do
-    not count and padded keys get no weight where the scores say what is valid.
+    The sum over rows and columns is divided by batch times heads, as released. Padded keys have no
+    weight in either view; padded queries do not count where the scores say what is valid.
     """
     scores_BHLL, target_BHLL = incomplete.scores_BHLL, complete.scores_BHLL.detach()
-    valid_BL = incomplete.valid_BL
-    if valid_BL is not None:
-        hidden = ~valid_BL[:, None, None, :]
-        scores_BHLL = scores_BHLL.masked_fill(hidden, -1e30)
-        target_BHLL = target_BHLL.masked_fill(hidden, -1e30)
-    log_target_BHLL = target_BHLL.log_softmax(dim=-1)
-    log_ratio_BHLL = log_target_BHLL - scores_BHLL.log_softmax(dim=-1)
-    divergence_BHL = (log_target_BHLL.exp() * log_ratio_BHLL).sum(dim=-1)
-    if valid_BL is not None:
-        divergence_BHL = divergence_BHL * valid_BL[:, None, :]
+    # sum p (log p - log q), where log p - log q = target - scores - their log-sum-exps' difference
+    exponent_BHLL, sum_BHL1, top_BHL1 = exponents(target_BHLL)
+    expected_BHL1 = (exponent_BHLL * (target_BHLL - scores_BHLL)).sum(-1, keepdim=True) / sum_BHL1
+    _, scores_sum_BHL1, scores_top_BHL1 = exponents(scores_BHLL)
+    divergence_BHL = (
+        expected_BHL1 - (top_BHL1 + sum_BHL1.log()) + (scores_top_BHL1 + scores_sum_BHL1.log())
+    ).squeeze(-1)
+    if incomplete.valid_BL is not None:
+        divergence_BHL = divergence_BHL * incomplete.valid_BL[:, None, :]
     return divergence_BHL.sum() / (scores_BHLL.shape[0] * scores_BHLL.shape[1])
 
 

@@ -30,3 +30,24 @@ def torch_seed(seed: int) -> int:
 def batch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
     """Return a permutation of ``range(num_rows)`` (int64) for one epoch."""
     return np.random.default_rng(sequence(seed, "batch order", epoch)).permutation(num_rows)
+
+
+def bucketed_order(lengths_N: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Return a permutation in which every run of ``batch_size`` rows has similar lengths.
+
+    Rows are sorted by length, equal ones at random, cut into batches, and the full batches shuffled;
+    what is left over is the last batch, as in any order.
+
+    Args:
+        lengths_N: length of every row (N,).
+        batch_size: rows per batch.
+        seed: the run's seed.
+        epoch: 1-based epoch.
+    """
+    rng = np.random.default_rng(sequence(seed, "batch order", epoch))
+    shuffled = rng.permutation(len(lengths_N))
+    left_over = shuffled[len(shuffled) // batch_size * batch_size :]
+    kept = shuffled[: len(shuffled) - len(left_over)]
+    by_length = kept[np.argsort(lengths_N[kept], kind="stable")]
+    batches = by_length.reshape(-1, batch_size)
+    return np.concatenate([rng.permutation(batches).reshape(-1), left_over])

@@ -170,6 +170,9 @@ class TrainingConfig:
     """Epochs without a better validation score before training stops. Published: 10."""
     batch_size: int = 128
     """Utterances per batch. Published: 128."""
+    batching: Literal["random", "bucketed"] = "random"
+    """``bucketed``: utterances of similar text length share a batch, which pads less; the order is
+    still random. Published: random."""
     gradient_clip: float = 0.0
     """Largest gradient norm; 0 does not clip. Published: no clipping."""
     clear_gradients: bool = True

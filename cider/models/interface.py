@@ -32,7 +32,7 @@ class InputShapes:
 
 @dataclass(frozen=True, slots=True)
 class AttentionScores:
-    """Scores of the last fusion layer, before softmax."""
+    """Scores of the last fusion layer, before softmax; padded keys score -1e30 where masked."""
 
     scores_BHLL: Tensor
     """Query by key."""

@@ -56,4 +56,4 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Return Adam (L2 decay in the gradient, as published) or AdamW over the groups."""
     optimizer = torch.optim.AdamW if config.decoupled_weight_decay else torch.optim.Adam
-    return optimizer(parameter_groups(model, config, from_scratch=from_scratch), foreach=True)
+    return optimizer(parameter_groups(model, config, from_scratch=from_scratch), fused=True)

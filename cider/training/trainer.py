@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cider.missing import training_masks
-from cider.seeding import batch_order
+from cider.seeding import batch_order, bucketed_order
 from cider.training.evaluation import (
     Condition,
     Masks,
@@ -178,7 +178,7 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self.update.model.train()
         sums: dict[str, float] = {}
-        order_N = batch_order(len(self.train), self.spec.seed, epoch)
+        order_N = self._order(epoch)
         count = 0
         for cpu_batch in self.train.batches(self.spec.training.batch_size, order_N):
             observed = self._observed(cpu_batch, epoch)
@@ -188,6 +188,12 @@ class Trainer:
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value * weight
         return {name: value / count for name, value in sums.items()}
+
+    def _order(self, epoch: int) -> np.ndarray:
+        training, seed = self.spec.training, self.spec.seed
+        if training.batching == "random":
+            return batch_order(len(self.train), seed, epoch)
+        return bucketed_order(self.train.split.lengths.text, training.batch_size, seed, epoch)
 
     def _observed(self, batch: Batch, epoch: int) -> PerModality[torch.BoolTensor]:
         return (

@@ -53,7 +53,9 @@ def view_of(lengths, padded):
     for row, generator in enumerate(generators):
         for number, length in enumerate(lengths[row]):
             valid[number][row, :length] = True
-        ids[row, : lengths[row][0]] = torch.from_numpy(generator.integers(104, 120, lengths[row][0]))
+        ids[row, : lengths[row][0]] = torch.from_numpy(
+            generator.integers(104, 120, lengths[row][0])
+        )
         for number in (0, 1):
             length = lengths[row][number + 1]
             values = generator.normal(size=(length, frames[number].shape[2]))
@@ -66,7 +68,10 @@ ALIGNED_LENGTHS = [(5, 5, 5), (7, 7, 7), (3, 3, 3)]
 
 SHAPED = pytest.mark.parametrize(
     ("shapes", "lengths", "short", "long"),
-    [(TINY, LENGTHS, (7, 20, 16), (9, 20, 24)), (TINY_ALIGNED, ALIGNED_LENGTHS, (7,) * 3, (9,) * 3)],
+    [
+        (TINY, LENGTHS, (7, 20, 16), (9, 20, 24)),
+        (TINY_ALIGNED, ALIGNED_LENGTHS, (7,) * 3, (9,) * 3),
+    ],
     ids=["unaligned", "aligned"],
 )
 

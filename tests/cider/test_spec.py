@@ -65,7 +65,9 @@ def test_every_field_changes_the_run_id(path):
     if path.startswith("text_encoder.") and name in ("layers", "width", "heads", "dropout"):
         # These describe the encoder from scratch and only count there.
         assert changed.run_id == spec.run_id
-        spec, changed = (with_field(each, "text_encoder.source", "scratch") for each in (spec, changed))
+        spec, changed = (
+            with_field(each, "text_encoder.source", "scratch") for each in (spec, changed)
+        )
     assert changed.run_id != spec.run_id
 
 
@@ -107,7 +109,11 @@ def test_from_dict_of_to_dict_in_any_order_gives_an_equal_spec(order):
         ("model.layers", "2.5", "model.layers must be a whole number, got '2.5'"),
         ("model.layers", "0", "model.layers must be above 0, got 0"),
         ("model.heads", "3", "model.heads must divide model.width, got 3 heads of width 32"),
-        ("model.attention_dropout", "1.5", "model.attention_dropout must be in [0.0, 0.95], got 1.5"),
+        (
+            "model.attention_dropout",
+            "1.5",
+            "model.attention_dropout must be in [0.0, 0.95], got 1.5",
+        ),
         ("model.wsam", "maybe", "model.wsam must be true or false, got 'maybe'"),
         ("model", "cider", "'model' is a group of fields; set one of model.layers"),
         ("data.task", "binary", "data.task must be one of three_class, seven_class, got 'binary'"),
@@ -155,7 +161,9 @@ def test_behaviours_set_every_difference_and_nothing_else():
     spec = RunSpec()
     released = with_behaviour(spec, "released")
     changed = {
-        path for (path, a), (_, b) in zip(every_field(spec), every_field(released), strict=True) if a != b
+        path
+        for (path, a), (_, b) in zip(every_field(spec), every_field(released), strict=True)
+        if a != b
     }
     assert changed == {difference.field for difference in DIFFERENCES}
     assert with_behaviour(released, "corrected") == spec

@@ -35,9 +35,7 @@ class Recording:
         self.facts = json.loads(path.with_suffix(".json").read_text())
         case = self.case = self.facts["case"]
         spec = RunSpec(
-            model=Config(
-                layers=case["layers"], heads=case["heads"], width=case["d"], **NO_DROPOUT
-            ),
+            model=Config(layers=case["layers"], heads=case["heads"], width=case["d"], **NO_DROPOUT),
             loss=LossConfig(
                 reconstruction=case["alpha"], attention=case["beta"], joint=case["gamma"]
             ),
@@ -173,7 +171,9 @@ def test_loss_terms_equal_recorded(recording):
 
 def by_published_name(recording, values):
     """Return our tensors (by our name) under the published names."""
-    ours = from_published({name: torch.tensor(0) for name in recording.published if one_to_one(name)})
+    ours = from_published(
+        {name: torch.tensor(0) for name in recording.published if one_to_one(name)}
+    )
     names = dict(zip(ours, (n for n in recording.published if one_to_one(n)), strict=True))
     return {names[name]: value for name, value in values.items() if name in names}
 

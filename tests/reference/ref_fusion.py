@@ -18,7 +18,7 @@ def keep_table(lengths):
 
 def composite_attention(module, x_BLD, lengths, valid_BL=None):
     """Return (B, L, D) fused and (B, H, L, L) scores, without dropout."""
-    scores_BHLL, v_BHLK = module.scores(x_BLD)
+    scores_BHLL, v_BHLK = module.scores(x_BLD, None)
     per_subset = []
     for keep_L, out in zip(keep_table(lengths), module.subset_out, strict=True):
         hidden = ~keep_L[None, None, None, :]

@@ -1,0 +1,135 @@
+"""Every generating parameter of the synthetic corpora, with its default.
+
+The strengths were tuned so that text alone tells most, each modality tells something, and bias
+words mislead a model that trusts them on the OOD test; ``docs/synthetic.md`` has the figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from cider.data.synthetic.name import DEFAULT_VALIDATION_SHIFT
+
+Response = Literal["polarity", "arousal"]
+Shape = Literal["level", "trend"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordParameters:
+    """Shares of the kinds of words, in [0, 1], and how far they lean with the label, in [0, 1)."""
+
+    function: float = 0.44
+    """Share of function words; topic words take what the other kinds leave."""
+    negator: float = 0.02
+    """Share of negators. The next word is always a sentiment word with its polarity reversed."""
+    bias: float = 0.20
+    """Share of bias words."""
+    bias_lean: float = 0.6
+    """Training association: the positive share of bias words is (1 + lean * polarity) / 2."""
+    sentiment: float = 0.02
+    """Share of sentiment words at arousal 0, in a neutral utterance."""
+    sentiment_arousal: float = 0.21
+    """What arousal 1 adds to that share."""
+    strong: float = 0.2
+    """Share of strong words among sentiment words at arousal 0."""
+    strong_arousal: float = 0.6
+    """What arousal 1 adds to that share."""
+    mild_lean: float = 0.7
+    """Lean of mild sentiment words, as ``bias_lean``."""
+    strong_lean: float = 0.95
+    """Lean of strong sentiment words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A group of features that one response moves.
+
+    An utterance's coefficient is ``response + spread * normal``: people differ, so that more frames
+    never tell more than the coefficient. Frames are ``amplitude * coefficient * shape(time)`` along
+    the channel's direction, plus unit AR(1) noise in every feature.
+    """
+
+    response: Response
+    """``polarity`` has the label's sign; ``arousal`` is its size."""
+    shape: Shape
+    """``level``: all frames alike; ``trend``: -1 in the first frame to 1 in the last."""
+    width_share: float
+    """Share of the modality's features; rounded down, at least one."""
+    amplitude: float
+    """Euclidean norm over features of a movement by coefficient 1, in units of the noise."""
+    spread: float
+    """Standard deviation of the coefficient between utterances of one label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameParameters:
+    """Frames of one modality."""
+
+    channels: tuple[Channel, ...]
+    unaligned_correlation: float
+    """AR(1) coefficient of the noise between frames, in [0, 1). Assumed."""
+    aligned_correlation: float
+    """The same between words; the median measured on word-aligned MOSI."""
+    length_spread: float = 0.3
+    """Standard deviation of the logarithm of frames per word, unaligned data. Assumed."""
+
+
+def _channels(polarity: float, trend: float, arousal: float) -> tuple[Channel, ...]:
+    """Return a modality's three channels from the spreads of their coefficients."""
+    return (
+        Channel(
+            response="polarity", shape="level", width_share=0.4, amplitude=0.9, spread=polarity
+        ),
+        Channel(response="polarity", shape="trend", width_share=0.2, amplitude=0.9, spread=trend),
+        Channel(response="arousal", shape="level", width_share=0.2, amplitude=0.9, spread=arousal),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """The whole model; the manifest of a synthetic corpus records it."""
+
+    response_offset: float = 0.5
+    """Arousal of the smallest label that is not zero; it rises linearly to 1 at 3."""
+    words: WordParameters = field(default_factory=WordParameters)
+    audio: FrameParameters = field(
+        default_factory=lambda: FrameParameters(
+            channels=_channels(2.4, 3.0, 0.3), unaligned_correlation=0.75, aligned_correlation=0.06
+        )
+    )
+    vision: FrameParameters = field(
+        default_factory=lambda: FrameParameters(
+            channels=_channels(3.0, 3.0, 0.4), unaligned_correlation=0.75, aligned_correlation=0.34
+        )
+    )
+    ood_reversal: float = 1.0
+    """OOD test: the bias words' lean is ``-ood_reversal * bias_lean``."""
+    validation_shift: float = DEFAULT_VALIDATION_SHIFT
+    """OOD validation, in [0, 1]: 0 is the training distribution, 1 the test's, linear between."""
+
+
+def default_parameters(corpus: str, validation_shift: float) -> Parameters:
+    """Return the parameters of a corpus (``mosi`` or ``mosei``)."""
+    if corpus == "mosi":
+        return Parameters(validation_shift=validation_shift)
+    # Longer utterances of the same density of sentiment would be too easy to tell apart.
+    return Parameters(
+        words=WordParameters(sentiment_arousal=0.16), validation_shift=validation_shift
+    )
+
+
+def responses(grid_G: np.ndarray, offset: float) -> dict[Response, np.ndarray]:
+    """Return what the label drives, by name: polarity in [-1, 1] and arousal in [0, 1].
+
+    Args:
+        grid_G: (G,) labels in [-3, 3].
+        offset: arousal of the smallest label that is not zero.
+
+    Returns:
+        float64 (G,) each.
+    """
+    arousal_G = np.where(grid_G == 0, 0.0, offset + (1 - offset) * np.abs(grid_G) / 3)
+    return {"polarity": np.sign(grid_G) * arousal_G, "arousal": arousal_G}
