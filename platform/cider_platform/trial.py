@@ -107,7 +107,7 @@ def _freeze(
 ) -> None:
     """Fix what the run came to; from here on nothing about it can be chosen."""
     epochs = read_epochs(folder.epochs)
-    save_statistics(folder.statistics, assembled.statistics)
+    freeze_statistics(folder, assembled)
     facts: dict[str, Any] = {
         "run_id": spec.run_id,
         "selection": spec.selection.rule,
@@ -135,6 +135,11 @@ def _freeze(
     )
     folder.write_status("COMPLETE", ended=now())
     folder.last.unlink(missing_ok=True)
+
+
+def freeze_statistics(folder: RunFolder, assembled: Assembled) -> None:
+    """Keep beside the weights what the run took from its training split."""
+    save_statistics(folder.statistics, assembled.statistics)
 
 
 def _optimism(epochs: list[dict[str, Any]], chosen_on_test: float) -> dict[str, float]:

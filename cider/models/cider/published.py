@@ -7,6 +7,7 @@ block in one matrix, and holds constants (position table, version) that are no p
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cider.errors import StoreError
@@ -92,3 +93,48 @@ def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
         elif (renamed := _renamed(name)) is not None:
             ours[renamed] = tensor
     return ours
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedShape:
+    """What the tensors of a published checkpoint say about its model."""
+
+    width: int
+    layers: int
+    num_classes: int
+    cross_dataset: bool
+    """True: the class encoders of audio and vision have LayerNorms between their layers."""
+    text_length: int
+    audio_length: int
+    vision_length: int
+    audio_width: int
+    vision_width: int
+
+
+def published_shape(state: dict[str, Tensor]) -> PublishedShape:
+    """Read the sizes of a published model off its tensors.
+
+    Raises:
+        StoreError: if tensors that every published model has are missing.
+    """
+    try:
+        (audio_length, text_length), (vision_length, _) = (
+            state[f"recon_{name}.0.weight"].shape for name in ("audio", "vision")
+        )
+        return PublishedShape(
+            width=state["proj_l.weight"].shape[0],
+            layers=sum(name.endswith("self_attn.in_proj_weight") for name in state),
+            num_classes=sum(
+                re.fullmatch(r"classifiers\.\d+\.bias", name) is not None for name in state
+            ),
+            cross_dataset="cls_encoders_a.3.weight" in state,
+            text_length=text_length,
+            audio_length=audio_length,
+            vision_length=vision_length,
+            audio_width=state["proj_a.weight"].shape[1],
+            vision_width=state["proj_v.weight"].shape[1],
+        )
+    except (KeyError, IndexError, ValueError) as error:
+        raise StoreError(
+            f"the checkpoint is not one of the published CIDer model: {error} is missing"
+        ) from error
