@@ -56,7 +56,7 @@ class CorpusModel:
         self.alignment = alignment
         self.parameters = parameters
         self.grid_G = label_grid(self.facts.label_steps)
-        self._response = responses(self.grid_G, parameters.response_offset)
+        self._response = responses(self.grid_G, parameters)
         self.splits = self._split_models(distribution)
         self.frames: dict[str, FrameModel] = {}
         for modality, own in (("audio", parameters.audio), ("vision", parameters.vision)):

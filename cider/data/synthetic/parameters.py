@@ -37,9 +37,11 @@ class WordParameters:
     """Share of strong words among sentiment words at arousal 0."""
     strong_arousal: float = 0.6
     """What arousal 1 adds to that share."""
-    mild_lean: float = 0.7
+    irony: float = 0.1
+    """Share of utterances whose sentiment words, all of them, have their polarity reversed."""
+    mild_lean: float = 0.9
     """Lean of mild sentiment words, as ``bias_lean``."""
-    strong_lean: float = 0.95
+    strong_lean: float = 0.98
     """Lean of strong sentiment words."""
 
 
@@ -92,8 +94,10 @@ def _channels(polarity: float, trend: float, arousal: float) -> tuple[Channel, .
 class Parameters:
     """The whole model; the manifest of a synthetic corpus records it."""
 
-    response_offset: float = 0.5
-    """Arousal of the smallest label that is not zero; it rises linearly to 1 at 3."""
+    polarity_offset: float = 0.8
+    """Size of the polarity of the smallest label that is not zero; it rises linearly to 1 at 3."""
+    arousal_offset: float = 0.5
+    """The same for arousal."""
     words: WordParameters = field(default_factory=WordParameters)
     audio: FrameParameters = field(
         default_factory=lambda: FrameParameters(
@@ -121,15 +125,21 @@ def default_parameters(corpus: str, validation_shift: float) -> Parameters:
     )
 
 
-def responses(grid_G: np.ndarray, offset: float) -> dict[Response, np.ndarray]:
+def responses(grid_G: np.ndarray, parameters: Parameters) -> dict[Response, np.ndarray]:
     """Return what the label drives, by name: polarity in [-1, 1] and arousal in [0, 1].
 
     Args:
         grid_G: (G,) labels in [-3, 3].
-        offset: arousal of the smallest label that is not zero.
+        parameters: has the responses of the smallest label that is not zero.
 
     Returns:
         float64 (G,) each.
     """
-    arousal_G = np.where(grid_G == 0, 0.0, offset + (1 - offset) * np.abs(grid_G) / 3)
-    return {"polarity": np.sign(grid_G) * arousal_G, "arousal": arousal_G}
+
+    def rise(offset: float) -> np.ndarray:
+        return np.where(grid_G == 0, 0.0, offset + (1 - offset) * np.abs(grid_G) / 3)
+
+    return {
+        "polarity": np.sign(grid_G) * rise(parameters.polarity_offset),
+        "arousal": rise(parameters.arousal_offset),
+    }

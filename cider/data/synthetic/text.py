@@ -1,8 +1,8 @@
 """Words given the label: a Markov chain whose only memory is whether a negator came last.
 
-Legend: N utterances, T words, G label grid, K word kinds, W words. Because words of one kind differ
-in nothing but frequency, how often each kind occurred, after a negator or not, is all that a
-transcript tells about the label.
+Legend: N utterances, T words, G label grid, K word kinds, J = 2K counts, H = 2G states (labels of
+sincere, then of ironic utterances). Because words of one kind differ in nothing but frequency, how
+often each kind occurred, after a negator or not, is all that a transcript tells about the label.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cider.data.synthetic.parameters import Response, WordParameters
 
 Words = Literal["all", "unbiased", "bias"]
+
 NO_WORD = -1
 """Fills word arrays behind the end of an utterance."""
 _NUM_KINDS = len(WordKind)
@@ -35,19 +36,23 @@ class WordModel:
             response: (G,) polarity and arousal of every label.
             bias_lean: association of bias words with the label in this split, in (-1, 1).
         """
+        self._irony = parameters.irony
         polarity_G, arousal_G = response["polarity"], response["arousal"]
-        plain_GK = np.zeros((len(polarity_G), _NUM_KINDS))
-        plain_GK[:, WordKind.FUNCTION] = parameters.function
-        plain_GK[:, WordKind.NEGATOR] = parameters.negator
+        self._num_labels = len(polarity_G)
+        polarity_H = np.concatenate([polarity_G, -polarity_G])
+        arousal_H = np.tile(arousal_G, 2)
+        plain_HK = np.zeros((len(polarity_H), _NUM_KINDS))
+        plain_HK[:, WordKind.FUNCTION] = parameters.function
+        plain_HK[:, WordKind.NEGATOR] = parameters.negator
         for kind, sign in zip(BIAS_KINDS, (1, -1), strict=True):
-            plain_GK[:, kind] = parameters.bias * (1 + sign * bias_lean * polarity_G) / 2
-        share_G = parameters.sentiment + parameters.sentiment_arousal * arousal_G
-        plain_GK += share_G[:, None] * _sentiment(parameters, polarity_G, arousal_G)
-        plain_GK[:, WordKind.TOPIC] = 1 - plain_GK.sum(axis=1)
-        negated_GK = _sentiment(parameters, -polarity_G, arousal_G)
-        self._chain_CGK = np.stack([plain_GK, negated_GK])
-        """Probability of each kind: [0] in general, [1] after a negator."""
-        self._cumulative = [_sorted_rows(kind_GK) for kind_GK in self._chain_CGK]
+            # Irony reverses what is said, not who says it: bias words follow the label itself.
+            lean_H = sign * bias_lean * np.tile(polarity_G, 2)
+            plain_HK[:, kind] = parameters.bias * (1 + lean_H) / 2
+        share_H = parameters.sentiment + parameters.sentiment_arousal * arousal_H
+        plain_HK += share_H[:, None] * _sentiment(parameters, polarity_H, arousal_H)
+        plain_HK[:, WordKind.TOPIC] = 1 - plain_HK.sum(axis=1)
+        self._plain_HK = plain_HK
+        self._negated_HK = _sentiment(parameters, -polarity_H, arousal_H)
 
     def sample(
         self, labels_N: np.ndarray, lengths_N: np.ndarray, rng: np.random.Generator
@@ -62,37 +67,41 @@ class WordModel:
         Returns:
             int64 (N, T) word numbers, ``NO_WORD`` from an utterance's length on.
         """
+        ironic_N = rng.random(len(labels_N)) < self._irony
+        state_N = labels_N + self._num_labels * ironic_N
         uniform_NT = rng.random((len(labels_N), int(lengths_N.max())))
-        # One sorted array holds every label's cumulative row, so that one search serves all.
-        plain_NT, negated_NT = (
-            np.searchsorted(rows, uniform_NT + labels_N[:, None], side="right")
-            - labels_N[:, None] * len(VOCABULARY.words)
-            for rows in self._cumulative
-        )
+        words_NT = _invert(self._plain_HK, state_N, uniform_NT)
+        negated_NT = _invert(self._negated_HK, state_N, uniform_NT)
         after_negator_N = np.zeros(len(labels_N), bool)
         for t in range(uniform_NT.shape[1]):
-            plain_NT[after_negator_N, t] = negated_NT[after_negator_N, t]
-            after_negator_N = VOCABULARY.kind_W[plain_NT[:, t]] == WordKind.NEGATOR
-        plain_NT[np.arange(uniform_NT.shape[1]) >= lengths_N[:, None]] = NO_WORD
-        return plain_NT
+            words_NT[after_negator_N, t] = negated_NT[after_negator_N, t]
+            after_negator_N = VOCABULARY.kind_W[words_NT[:, t]] == WordKind.NEGATOR
+        words_NT[np.arange(uniform_NT.shape[1]) >= lengths_N[:, None]] = NO_WORD
+        return words_NT
 
     def log_likelihood(self, counts_NJ: np.ndarray, words: Words = "all") -> np.ndarray:
         """Return the log-likelihood of every label, up to a constant per utterance.
 
         Args:
-            counts_NJ: what ``kind_counts`` returns, J = 2K.
+            counts_NJ: what ``kind_counts`` returns.
             words: which words are looked at. ``unbiased`` leaves out which way bias words lean;
                 ``bias`` looks at nothing else, as in the counterfactual text.
 
         Returns:
             float64 (N, G).
         """
-        # A kind that cannot follow has probability 0 and count 0, and adds nothing.
-        log_CGK = np.log(np.where(self._chain_CGK > 0, self._chain_CGK, 1.0))
         # The share of bias words is the same for all labels, so without them nothing is lost.
         is_bias_K = np.isin(np.arange(_NUM_KINDS), BIAS_KINDS)
         seen_K = {"all": np.ones_like(is_bias_K), "unbiased": ~is_bias_K, "bias": is_bias_K}[words]
-        return np.asarray(counts_NJ @ np.concatenate(list(log_CGK * seen_K), axis=1).T)
+        chain_HJ = np.concatenate([self._plain_HK, self._negated_HK], axis=1)
+        # A kind that cannot follow has probability 0 and count 0, and adds nothing.
+        log_HJ = np.log(np.where(chain_HJ > 0, chain_HJ, 1.0)) * np.tile(seen_K, 2)
+        sincere_NG, ironic_NG = np.split(counts_NJ @ log_HJ.T, 2, axis=1)
+        if self._irony == 0:
+            return np.asarray(sincere_NG)
+        return np.logaddexp(
+            np.log(1 - self._irony) + sincere_NG, np.log(self._irony) + ironic_NG
+        )
 
 
 def kind_counts(words_NT: np.ndarray) -> np.ndarray:
@@ -102,7 +111,7 @@ def kind_counts(words_NT: np.ndarray) -> np.ndarray:
         words_NT: word numbers, ``NO_WORD`` where there is none.
 
     Returns:
-        float64 (N, 2K): per kind, first the words in general, then those after a negator.
+        float64 (N, J): per kind, first the words in general, then those after a negator.
     """
     present_NT = words_NT != NO_WORD
     kinds_NT = VOCABULARY.kind_W[words_NT]
@@ -115,25 +124,27 @@ def kind_counts(words_NT: np.ndarray) -> np.ndarray:
 
 
 def _sentiment(
-    parameters: WordParameters, polarity_G: np.ndarray, arousal_G: np.ndarray
+    parameters: WordParameters, polarity_H: np.ndarray, arousal_H: np.ndarray
 ) -> np.ndarray:
-    """Return the probability of each kind among sentiment words, (G, K)."""
-    strong_G = parameters.strong + parameters.strong_arousal * arousal_G
-    share_GK = np.zeros((len(polarity_G), _NUM_KINDS))
-    for kind, sign, part_G, lean in (
-        (WordKind.MILD_POSITIVE, 1, 1 - strong_G, parameters.mild_lean),
-        (WordKind.MILD_NEGATIVE, -1, 1 - strong_G, parameters.mild_lean),
-        (WordKind.STRONG_POSITIVE, 1, strong_G, parameters.strong_lean),
-        (WordKind.STRONG_NEGATIVE, -1, strong_G, parameters.strong_lean),
+    """Return the probability of each kind among sentiment words, (H, K)."""
+    strong_H = parameters.strong + parameters.strong_arousal * arousal_H
+    share_HK = np.zeros((len(polarity_H), _NUM_KINDS))
+    for kind, sign, part_H, lean in (
+        (WordKind.MILD_POSITIVE, 1, 1 - strong_H, parameters.mild_lean),
+        (WordKind.MILD_NEGATIVE, -1, 1 - strong_H, parameters.mild_lean),
+        (WordKind.STRONG_POSITIVE, 1, strong_H, parameters.strong_lean),
+        (WordKind.STRONG_NEGATIVE, -1, strong_H, parameters.strong_lean),
     ):
-        share_GK[:, kind] = part_G * (1 + sign * lean * polarity_G) / 2
-    return share_GK
+        share_HK[:, kind] = part_H * (1 + sign * lean * polarity_H) / 2
+    return share_HK
 
 
-def _sorted_rows(kind_GK: np.ndarray) -> np.ndarray:
-    """Return the cumulative word probabilities of every label, plus its row number, flattened."""
-    words_GW = kind_GK[:, VOCABULARY.kind_W] * VOCABULARY.share_W
-    rows_GW = np.cumsum(words_GW, axis=1)
-    rows_GW = np.minimum(rows_GW, 1.0)
-    rows_GW[:, -1] = 1.0  # the last word can always occur; the sum may have been rounded below 1
-    return (rows_GW + np.arange(len(rows_GW))[:, None]).ravel()
+def _invert(kind_HK: np.ndarray, state_N: np.ndarray, uniform_NT: np.ndarray) -> np.ndarray:
+    """Return the word numbers at places in [0, 1) of each state's cumulative distribution."""
+    rows_HW = np.cumsum(kind_HK[:, VOCABULARY.kind_W] * VOCABULARY.share_W, axis=1)
+    rows_HW = np.minimum(rows_HW, 1.0)
+    rows_HW[:, -1] = 1.0  # the last word can always occur; the sum may have been rounded below 1
+    # One sorted array holds every state's row, each one higher, so that one search serves all.
+    rows_HW += np.arange(len(rows_HW))[:, None]
+    found_NT = np.searchsorted(rows_HW.ravel(), uniform_NT + state_N[:, None], side="right")
+    return np.asarray(found_NT - state_N[:, None] * rows_HW.shape[1])

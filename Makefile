@@ -1,0 +1,54 @@
+# Two commands do all set-up: `make run` and `make test`. They need Python 3.11 or newer, pip and
+# make; everything they install goes into .venv. pip's own configuration (indexes, wheel folders,
+# proxies) is used as it is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
+
+.PHONY: help run test lint architecture slow wheel-check clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*  ## ' Makefile | sed -e 's/:.*  ## /\t/' | expand -t 16
+
+run: $(VENV)/run.stamp  ## install, then search CIDer's hyperparameters on the embedded corpus
+	$(BIN)/cider-platform tune --dataset synthetic-mosei
+
+test: lint  ## install with the test tools, then check style, types and behaviour
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp  ## style and types only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+architecture: $(VENV)/dev.stamp  ## direction of imports, import costs, file sizes
+	$(BIN)/python -m pytest tests/architecture
+
+slow: $(VENV)/dev.stamp  ## the tests that take minutes
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+wheel-check: $(VENV)/dev.stamp  ## build a wheel, install it apart, run it from another folder
+	$(BIN)/python -m pytest tests/architecture/test_wheel.py
+
+clean:  ## remove the environment and what tools left behind
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# A bare Debian has no ensurepip: there the system's pip puts a pip into the empty environment
+# (--python needs pip 22.3). A stamp and not bin/python is the target, because a failed attempt
+# leaves a bin/python behind.
+$(VENV)/venv.stamp:
+	$(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "no ensurepip here: setting up $(VENV) with the pip of $(PYTHON)"; \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install pip; }
+	touch $@
+
+$(VENV)/run.stamp: pyproject.toml constraints.txt $(VENV)/venv.stamp
+	$(INSTALL) .
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/venv.stamp
+	$(INSTALL) ".[dev]"
+	touch $(VENV)/run.stamp $@

@@ -1,0 +1,1 @@
+"""The engineering around ``cider``: search, training runs, results and the command line."""

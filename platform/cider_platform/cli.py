@@ -1,0 +1,83 @@
+"""The console script ``cider-platform``: its commands, and what becomes of their errors.
+
+Exit codes: 0 done, 1 failure, 2 usage, 3 nothing matched, 5 refused to protect the test split,
+100 some runs failed, 130 and 143 stopped by Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cider.errors import CiderError
+from cider_platform.commands import checkpoint, data, evaluate, lists, runs, study, train, tune
+from cider_platform.output import fail
+
+app = typer.Typer(
+    name="cider-platform",
+    help="Search, train and evaluate multimodal emotion recognition under missing data and "
+    "distribution shift.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 nothing matched, 5 test split protected, "
+    "100 some runs failed, 130 Ctrl-C.",
+)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("tune")(tune.tune)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(runs.app, name="runs")
+app.add_typer(study.app, name="study")
+app.add_typer(checkpoint.app, name="checkpoint")
+app.command("metrics")(lists.metrics)
+app.command("models")(lists.models)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+        try:
+            found = version("cider-platform")
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            found = "not installed"
+        typer.echo(f"cider-platform {found}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Take the options that every command has."""
+
+
+def main() -> None:
+    """Run the command line; never show a traceback unless ``--debug`` asks for it."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app([each for each in arguments if each != "--debug"], prog_name="cider-platform")
+    except CiderError as error:
+        if debug:
+            raise
+        fail(str(error))
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        text = str(error).strip().splitlines()
+        fail(f"{type(error).__name__}: {text[0] if text else 'no message'}")
+        fail("this is a fault of the program, not of the input; --debug shows the traceback")
+        sys.exit(1)

@@ -1,0 +1,110 @@
+"""``runs``: list the runs and show one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cider_platform.commands.options import Json, Results  # noqa: TC001 - typer reads annotations
+
+if TYPE_CHECKING:
+    from cider_platform.results import RunRecord
+
+app = typer.Typer(help="List runs and show one of them.", no_args_is_help=True)
+
+Run = Annotated[str, typer.Argument(help="A run's id, or the beginning of it.", metavar="RUN")]
+COLUMNS = ("run", "state", "dataset", "task", "alignment", "distribution", "model", "seed")
+
+
+@app.command("list")
+def list_runs(
+    dataset: Annotated[str | None, typer.Option(help="Only runs of this corpus.")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="Only RUNNING, COMPLETE, FAILED or PRUNED runs.")
+    ] = None,
+    results: Results = None,
+    json: Json = False,
+) -> None:
+    """List runs, the latest first."""
+    from cider.errors import NothingMatchedError
+    from cider_platform.output import emit_json, emit_table, say
+    from cider_platform.results import all_runs
+    from cider_platform.roots import results_root
+    from cider_platform.tables import number
+
+    root = results_root(results)
+    rows = [run.summary() for run in all_runs(root)]
+    if dataset is not None:
+        rows = [row for row in rows if row["dataset"] == dataset]
+    if state is not None:
+        rows = [row for row in rows if row["state"] == state.upper()]
+    if not rows and (dataset or state):
+        raise NothingMatchedError(f"no run in {root} matches")
+    if json:
+        emit_json("runs", rows)
+        return
+    if not rows:
+        say(f"no runs in {root} yet; cider-platform train or tune makes some")
+        return
+    emit_table(
+        [*COLUMNS, "epochs", "metric", "score", "marks"],
+        [
+            [*(row[name] for name in COLUMNS), row["epochs"], row["metric"], number(row["score"]),
+             ", ".join(row["marks"])]
+            for row in rows
+        ],
+        right=("epochs", "score"),
+    )  # fmt: skip
+    say(f"{len(rows)} runs in {root}")
+
+
+@app.command("show")
+def show_run(run: Run, results: Results = None, json: Json = False) -> None:
+    """Show one run: its state, configuration, scores and files."""
+    from cider_platform.output import emit_json
+    from cider_platform.results import find_run
+    from cider_platform.roots import results_root
+
+    record = find_run(results_root(results), run)
+    if json:
+        emit_json(
+            "run",
+            {
+                **record.summary(),
+                "status": record.status,
+                "spec": record.spec,
+                "result": record.result,
+                "evaluations": _evaluations(record),
+            },
+        )
+    else:
+        _print_run(record)
+
+
+def _evaluations(record: RunRecord) -> list[dict[str, object]]:
+    from cider_platform.layout import read_json
+
+    folder = record.folder.evaluation
+    return [read_json(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+
+
+def _print_run(record: RunRecord) -> None:
+    from cider_platform.output import emit_table, say
+    from cider_platform.tables import evaluation_table, flat, number
+
+    summary = record.summary()
+    say(f"run {record.run_id} in {record.folder.root}")
+    rows = [
+        [name, ", ".join(value) if isinstance(value, list) else value]
+        for name, value in summary.items()
+        if name not in ("run", "folder", "score") and value not in (None, [])
+    ]
+    if summary["score"] is not None:
+        rows.append([f"validation {summary['metric']}", number(summary["score"])])
+    emit_table(["fact", "value"], rows)
+    emit_table(["field", "value"], [[path, value] for path, value in flat(record.spec)])
+    evaluations = _evaluations(record)
+    if evaluations:
+        columns, cells = evaluation_table(evaluations)
+        emit_table(columns, cells, title="sealed test", right=columns[2:])

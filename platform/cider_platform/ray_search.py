@@ -1,0 +1,273 @@
+"""Ray Tune runs the trials of a search; the ledger remembers them.
+
+Why pruning is decided here and not by Tune's ``ASHAScheduler``: what the scheduler stops, Tune
+reports like a trial that ended, so Optuna would take a score after two epochs for a final one; and
+its rungs live in memory, so a killed driver would forget them. The scheduler below asks the study.
+
+A worker stops only inside ``tune.report``, between two epochs, after the checkpoint is written.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from cider.errors import CiderError
+from cider.spec import RunSpec
+from cider_platform.layout import RunFolder
+from cider_platform.lease import hold
+from cider_platform.search import Report
+from cider_platform.trial import read_epochs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import FrameType
+
+    from ray.tune.experiment import Trial
+
+    from cider.training.trainer import EpochResult
+    from cider_platform.capacity import Slots
+    from cider_platform.search import Search
+    from cider_platform.trial import Runtime
+
+    Train = Callable[[RunSpec, Runtime], Iterator[EpochResult]]
+
+MAX_WORKER_DEATHS = 2
+"""How often a trial whose worker died is started again; it goes on from its checkpoint."""
+
+
+class SearchInterruptedError(BaseException):
+    """A signal asked the search to end; the study can be continued.
+
+    Not an ``Exception``: Tune must not take it for a trial's failure.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
+    """Train one trial in a worker, reporting to Tune after every epoch.
+
+    The run's past, if it has one, is reported first and in one message, so that the study knows
+    every epoch of it.
+
+    Args:
+        config: ``spec``, the resolved spec as JSON, and ``run``, its id as the driver knows it.
+        train: yields epoch results.
+        runtime: where and how to run.
+    """
+    spec = RunSpec.from_dict(json.loads(config["spec"]))
+    if spec.run_id != config["run"]:
+        text = (
+            f"the worker would train run {spec.run_id} where the search asked for {config['run']}: "
+            "its code is of another version; end the search and give the same command again"
+        )
+        _say(Report(history=[], error=text))
+        return
+    folder = RunFolder.of(runtime.results, spec.run_id)
+    # Another trial or command may be training the same configuration: wait, then reuse its run.
+    with hold(folder.lease, f"run {spec.run_id}", wait=True):
+        past = read_epochs(folder.epochs)
+        history = [(epoch["epoch"], epoch["best_score"]) for epoch in past]
+        if past:
+            is_last = _is_last(spec, past[-1]["epoch"], past[-1]["best_epoch"])
+            _say(Report(history=history, is_last=is_last))
+        try:
+            for result in train(spec, runtime):
+                history = [(result.epoch, result.best_score)]
+                is_last = _is_last(spec, result.epoch, result.best_epoch)
+                _say(Report(history=history, is_last=is_last))
+        except Exception as error:
+            is_ours = isinstance(error, CiderError)
+            _say(
+                Report(history=[], error=f"{'' if is_ours else type(error).__name__ + ': '}{error}")
+            )
+            return
+        _say(Report(history=history[-1:], is_last=True, is_finished=True))
+
+
+def _is_last(spec: RunSpec, epoch: int, best_epoch: int) -> bool:
+    training = spec.training
+    return epoch >= training.epochs or epoch - best_epoch >= training.patience
+
+
+def _say(report: Report) -> None:
+    tune.report({"report": json.dumps(asdict(report)), "epoch": report.epoch})
+
+
+def _heard(result: dict[str, Any]) -> Report:
+    values = json.loads(result["report"])
+    return Report(**{**values, "history": [tuple(pair) for pair in values["history"]]})
+
+
+class _NotSaved:
+    """Tune pickles what it is given into snapshots that nobody reads: this leaves nothing there."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _StudySearcher(_NotSaved, Searcher):
+    """Asks the search for jobs; what comes of them arrives at the scheduler and the callback."""
+
+    def __init__(self, search: Search, numbers: dict[str, int]) -> None:
+        super().__init__(metric="epoch", mode="max")
+        self._search = search
+        self._numbers = numbers
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | Any:  # noqa: ANN401 - FINISHED is text
+        job = self._search.next_job()
+        if job is None:
+            return Searcher.FINISHED
+        self._numbers[trial_id] = job.number
+        spec = json.dumps(job.spec.to_dict())
+        return {"number": job.number, "run": job.spec.run_id, "spec": spec}
+
+    def on_trial_complete(
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,  # noqa: ARG002 - the scheduler has seen it
+        error: bool = False,
+    ) -> None:
+        if not error:
+            self._search.on_lost(self._numbers[trial_id], "")
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing: the study is the only truth."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Write nothing: the study is the only truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a search continues from its study, not from Tune's snapshot")
+
+
+class _StudyScheduler(_NotSaved, FIFOScheduler):
+    """Passes reports on, and stops what the study's pruner stops."""
+
+    def __init__(self, search: Search, numbers: dict[str, int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._search = search
+        self._numbers = numbers
+
+    def on_trial_result(
+        self,
+        tune_controller: object,  # noqa: ARG002
+        trial: Trial,
+        result: dict[str, Any],
+    ) -> str:
+        stop = self._search.on_report(self._numbers[trial.trial_id], _heard(result))
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+
+class _StudyCallback(_NotSaved, tune.Callback):
+    """Passes on workers that died for good, and ends the search between two events on a signal."""
+
+    def __init__(self, search: Search, numbers: dict[str, int], received: list[int]) -> None:
+        self._search = search
+        self._numbers = numbers
+        self._received = received
+
+    def on_step_begin(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: list[Trial],  # noqa: ARG002
+        **info: object,  # noqa: ARG002
+    ) -> None:
+        if self._received:
+            raise SearchInterruptedError(self._received[0])
+
+    def on_trial_error(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: list[Trial],  # noqa: ARG002
+        trial: Trial,
+        **info: object,  # noqa: ARG002
+    ) -> None:
+        lines = str(trial.get_error() or "").strip().splitlines()
+        reason = f": {lines[0]}" if lines else ""
+        self._search.on_lost(
+            self._numbers[trial.trial_id],
+            f"its worker process died {MAX_WORKER_DEATHS + 1} times{reason}",
+        )
+
+
+def run_on_ray(
+    search: Search, train: Train, runtime: Runtime, *, slots: Slots, folder: Path
+) -> None:
+    """Run a search's trials until the study has its total; Ray must be running.
+
+    Args:
+        search: decides.
+        train: yields epoch results; must be importable in workers, or picklable.
+        runtime: where and how runs execute, with absolute paths.
+        slots: how many trials at a time.
+        folder: absolute; Tune's own files go there and are never read back.
+
+    Raises:
+        SearchInterruptedError: on SIGINT or SIGTERM; running trials stay in the study.
+    """
+
+    def trainable(config: dict[str, Any]) -> None:
+        run_trial(config, train, runtime)
+
+    numbers: dict[str, int] = {}
+    with _signals() as received:
+        tuner = tune.Tuner(
+            tune.with_resources(
+                trainable, {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial}
+            ),
+            tune_config=tune.TuneConfig(
+                num_samples=-1,
+                max_concurrent_trials=slots.slots,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+                search_alg=_StudySearcher(search, numbers),
+                scheduler=_StudyScheduler(search, numbers),
+            ),
+            run_config=tune.RunConfig(
+                name=folder.name,
+                storage_path=str(folder.parent),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
+                callbacks=[_StudyCallback(search, numbers, received)],
+            ),
+        )
+        tuner.fit()
+
+
+def _trial_name(trial: Trial) -> str:
+    # Tune's id after it, because a continued trial has its number again.
+    return f"trial-{trial.config['number']}-{trial.trial_id}"
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM; a second one ends the process at once, as usual."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may handle signals
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

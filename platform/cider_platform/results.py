@@ -1,0 +1,125 @@
+"""Runs as a person looks for them: listed, found by the beginning of an id, and marked.
+
+Reading changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cider.errors import CiderError, NothingMatchedError, UsageError
+from cider_platform.layout import RunFolder, read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What the files of one run say."""
+
+    folder: RunFolder
+    state: str
+    """RUNNING, COMPLETE, FAILED or PRUNED; UNREADABLE with the reason in ``error``."""
+    spec: dict[str, Any]
+    status: dict[str, Any]
+    result: dict[str, Any]
+    error: str
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.folder.run_id
+
+    @property
+    def marks(self) -> list[str]:
+        """What every table says beside this run's numbers."""
+        return marks(self.spec, self.result)
+
+    def summary(self) -> dict[str, Any]:
+        """Return one row of a list, as JSON values."""
+        data = self.spec.get("data", {})
+        return {
+            "run": self.run_id,
+            "state": self.state,
+            "dataset": data.get("dataset"),
+            "task": data.get("task"),
+            "alignment": data.get("alignment"),
+            "distribution": data.get("distribution"),
+            "model": self.spec.get("model", {}).get("name"),
+            "seed": self.spec.get("seed"),
+            "epochs": self.result.get("epochs"),
+            "metric": self.result.get("metric"),
+            "score": self.result.get("score"),
+            "marks": self.marks,
+            "error": self.error or None,
+            "folder": str(self.folder.root),
+        }
+
+
+def marks(spec: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> list[str]:
+    """Return the marks of a run's numbers: ``synthetic``, ``published selection``.
+
+    Args:
+        spec: the run's spec as JSON values.
+        result: the run's result, which knows whether the corpus was generated.
+    """
+    dataset = str(spec.get("data", {}).get("dataset", ""))
+    found = []
+    if (result or {}).get("synthetic") or dataset.startswith("synthetic-"):
+        found.append("synthetic")
+    if spec.get("selection", {}).get("rule") == "published":
+        found.append("published selection")
+    return found
+
+
+def all_runs(results: Path) -> list[RunRecord]:
+    """Return every run under a results root, the one that began or ended last first."""
+    parent = results / "runs"
+    folders = [RunFolder(path) for path in parent.iterdir()] if parent.is_dir() else []
+    found = [read_run(folder) for folder in folders if folder.status.is_file()]
+    return sorted(
+        found, key=lambda run: (str(run.status.get("time", "")), run.run_id), reverse=True
+    )
+
+
+def read_run(folder: RunFolder) -> RunRecord:
+    """Return what a run's files say; a file that cannot be read makes the state UNREADABLE."""
+    files: dict[str, dict[str, Any]] = {"spec": {}, "result": {}}
+    status: dict[str, Any] = {}
+    error = ""
+    try:
+        status = folder.read_status()
+        for name, path in (("spec", folder.spec), ("result", folder.result)):
+            if path.is_file():
+                files[name] = read_json(path)
+        state = str(status.get("state", "RUNNING"))
+        error = str(status.get("error", ""))
+    except (CiderError, OSError) as problem:
+        state, error = "UNREADABLE", str(problem)
+    return RunRecord(folder=folder, state=state, status=status, error=error, **files)
+
+
+def find_run(results: Path, prefix: str) -> RunRecord:
+    """Return the run whose id begins with ``prefix``.
+
+    Raises:
+        NothingMatchedError: if there is none.
+        UsageError: if there are several; the message lists the first of them.
+    """
+    parent = results / "runs"
+    names = sorted(path.name for path in parent.iterdir()) if parent.is_dir() else []
+    matching = [name for name in names if name.startswith(prefix)] if prefix else []
+    if prefix in matching:
+        matching = [prefix]
+    if not matching:
+        raise NothingMatchedError(
+            f"no run in {parent} has an id that begins with {prefix!r}; "
+            "cider-platform runs list shows those there are"
+        )
+    if len(matching) > 1:
+        shown = ", ".join(matching[:5]) + (", ..." if len(matching) > 5 else "")
+        raise UsageError(f"{prefix!r} begins the ids of {len(matching)} runs: {shown}")
+    return read_run(RunFolder(parent / matching[0]))

@@ -1,0 +1,209 @@
+"""A search, without the engine that runs its trials: what to run next, what to make of a report.
+
+The engine (``ray_search``) asks for jobs and passes on what workers report; everything that must
+survive a killed driver goes into the ledger at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cider.errors import CiderError
+from cider_platform import space as spaces
+from cider_platform.layout import RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from cider.spec import RunSpec
+    from cider_platform.ledger import Ledger
+    from cider_platform.space import Value
+
+_ENCODER = "text_encoder.source"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetDefaults:
+    """Budget and fields that a search or training of a dataset begins with."""
+
+    trials: int
+    """Total trials of a study."""
+    fields: dict[str, Value]
+    """Fields of the spec that differ from the published values."""
+
+
+def dataset_defaults(dataset: str) -> DatasetDefaults:
+    """Return what ``tune`` and ``train`` do with a dataset unless told otherwise.
+
+    Real corpora have the published budget: 300 trials of up to 200 epochs, batch 128 (Table II).
+    The synthetic ones are small and learnt quickly, and show the whole machinery within minutes on
+    two cores.
+    """
+    if dataset.startswith("synthetic-"):
+        return DatasetDefaults(
+            trials=8,
+            fields={"training.epochs": 6, "training.patience": 3, "training.batch_size": 32},
+        )
+    return DatasetDefaults(trials=300, fields={})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One trial to train."""
+
+    number: int
+    spec: RunSpec
+    values: dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Something happened to a trial; ``state`` as Optuna names it."""
+
+    number: int
+    state: str
+    values: dict[str, Value]
+    epoch: int = 0
+    value: float | None = None
+    run: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a worker says about its trial; ``history`` has (epoch, best validation score so far)."""
+
+    history: list[tuple[int, float]]
+    is_last: bool = False
+    """True if no epoch follows: such a trial is not pruned, its run is finished instead."""
+    is_finished: bool = False
+    """True once the run is frozen."""
+    error: str = ""
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch of the history, 0 without one."""
+        return self.history[-1][0] if self.history else 0
+
+    @property
+    def value(self) -> float | None:
+        """The last score of the history, None without one."""
+        return self.history[-1][1] if self.history else None
+
+
+class Search:
+    """The decisions of one search; the study's lease must be held.
+
+    Args:
+        ledger: the study.
+        spec: the resolved base spec.
+        total: how many trials the study shall have.
+        results: root of runs and studies.
+        resolve: fills in what a changed text encoder changes in a spec.
+        listener: told of every change, in order.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        spec: RunSpec,
+        *,
+        total: int,
+        results: Path,
+        resolve: Callable[[RunSpec], RunSpec],
+        listener: Callable[[Change], None],
+    ) -> None:
+        self.ledger = ledger
+        self.total = total
+        self._spec = spec
+        self._results = results
+        self._resolve = resolve
+        self._listener = listener
+        self._jobs: dict[int, Job] = {}
+
+    def next_job(self) -> Job | None:
+        """Return the next trial to train, or None when the study has all it shall have."""
+        while (proposal := self.ledger.ask(self.total)) is not None:
+            job = Job(proposal.number, self._spec, proposal.values)
+            try:
+                job = replace(job, spec=self._spec_of(proposal.values))
+            except CiderError as error:
+                self.ledger.fail(job.number, str(error))
+                self._tell(job, "FAIL", error=str(error))
+                continue
+            self.ledger.note(job.number, run=job.spec.run_id, seed=job.spec.seed)
+            self._jobs[job.number] = job
+            self._tell(job, "RUNNING")
+            return job
+        return None
+
+    def _spec_of(self, values: Mapping[str, Value]) -> RunSpec:
+        spec = spaces.apply(self._spec, values)
+        if _ENCODER in values:
+            encoder = replace(spec.text_encoder, weights_sha256="")
+            spec = self._resolve(replace(spec, text_encoder=encoder))
+        return spec
+
+    def on_report(self, number: int, report: Report) -> bool:
+        """Store what a worker says; return True if its trial is to be stopped now."""
+        job = self._jobs.get(number)
+        if job is None:
+            return False
+        if report.error:
+            self._end(job, "FAIL", report)
+            return False
+        prune = False
+        for epoch, value in report.history:
+            if math.isfinite(value):
+                prune = self.ledger.report(number, epoch, value)
+        if report.is_finished:
+            self._end(job, "COMPLETE", report)
+        elif prune and not report.is_last:
+            self._end(job, "PRUNED", report)
+            return True
+        else:
+            self._tell(job, "RUNNING", report.epoch, report.value)
+        return False
+
+    def on_lost(self, number: int, error: str) -> None:
+        """Take note that a trial ended without saying how: its worker died, again and again."""
+        if number in self._jobs:
+            text = error or "its worker ended without a result"
+            RunFolder.of(self._results, self._jobs[number].spec.run_id).write_status(
+                "FAILED", error=text
+            )
+            self._end(self._jobs[number], "FAIL", Report(history=[], error=text))
+
+    def _end(self, job: Job, state: str, report: Report) -> None:
+        del self._jobs[job.number]
+        error = report.error
+        if state == "COMPLETE" and report.value is None:
+            state, error = "FAIL", "the run ended without an epoch"
+        if state == "PRUNED":
+            self.ledger.prune(job.number)
+            folder = RunFolder.of(self._results, job.spec.run_id)
+            folder.write_status("PRUNED", epoch=report.epoch)
+        elif state == "COMPLETE":
+            assert report.value is not None
+            self.ledger.complete(job.number, report.value)
+        else:
+            self.ledger.fail(job.number, error)
+        self._tell(job, state, report.epoch, report.value, error)
+
+    def _tell(
+        self, job: Job, state: str, epoch: int = 0, value: float | None = None, error: str = ""
+    ) -> None:
+        self._listener(
+            Change(
+                number=job.number,
+                state=state,
+                values=job.values,
+                epoch=epoch,
+                value=value,
+                run=job.spec.run_id,
+                error=error,
+            )
+        )

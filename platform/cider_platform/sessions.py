@@ -1,0 +1,137 @@
+"""A Ray cluster of this machine alone, for as long as one command runs.
+
+Nothing is written to the user's home, nothing listens beyond this machine, and the cluster's ports
+need a token that only this command knows. Ray is configured through the process environment, which
+must be set before ``import ray``: import Ray inside the session, never above it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cider
+import cider_platform
+from cider.errors import CiderError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OBJECT_STORE_BYTES = 100_000_000
+"""Ray asks for at least 75 MB. No data travels through it (DESIGN 4)."""
+
+# AF_UNIX paths end at 107 bytes and Ray adds about 62 to its folder.
+_LONGEST_FOLDER = 43
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Return the variables Ray, its workers and their torch read."""
+    values = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Workers inherit both: threads of torch and BLAS, and where the packages lie.
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONPATH": os.pathsep.join(_import_roots()),
+        # Relative paths in a worker mean what they mean here.
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # What Tune would print or log for itself: the ledger and the run folders have it.
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        # Tune's snapshots are never read back, so it need not write them while it runs.
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+        # Ctrl-C is handled by the search, which tells how to go on.
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        # Tune gives up a reused worker, and loses its next trial, if the last one needs longer.
+        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    }
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        del values["RAY_AUTH_TOKEN"]
+    return values
+
+
+def _import_roots() -> list[str]:
+    """Return folders to put before the workers' import path, absolute."""
+    roots = [Path(module.__path__[0]).resolve().parent for module in (cider, cider_platform)]
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    inherited = [
+        str(Path(entry).absolute())
+        for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if entry
+    ]
+    ours = [str(root) for root in roots if root not in installed]
+    return list(dict.fromkeys([*ours, *inherited]))
+
+
+@contextlib.contextmanager
+def _set_environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def make_folder() -> Path:
+    """Make a folder for one cluster, with a path short enough for sockets.
+
+    Raises:
+        CiderError: if the system's folder for temporary files has too long a name.
+    """
+    for parent in (tempfile.gettempdir(), os.sep + "tmp"):
+        if len(parent) + len("/cider-12345678") <= _LONGEST_FOLDER and os.access(parent, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix="cider-", dir=parent))
+    raise CiderError(
+        f"the folder for temporary files, {tempfile.gettempdir()}, has too long a name for Ray's "
+        f"sockets; set TMPDIR to one of at most {_LONGEST_FOLDER - 15} characters"
+    )
+
+
+@contextlib.contextmanager
+def ray_session(folder: Path, *, cpus: int, gpus: int, threads: int) -> Iterator[None]:
+    """Run a Ray cluster on this machine while the context lasts; ``folder`` is removed after it.
+
+    Args:
+        folder: from ``make_folder``.
+        cpus: CPUs the cluster may hand out.
+        gpus: GPUs the cluster may hand out.
+        threads: threads of numerical libraries in every worker.
+
+    Raises:
+        CiderError: if Ray does not start.
+    """
+    with _set_environment(_environment(threads)):
+        import ray  # noqa: PLC0415 - reads the environment when it is imported
+
+        try:
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    include_dashboard=True,
+                    dashboard_host="127.0.0.1",
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(folder),
+                )
+            except (OSError, RuntimeError, ValueError) as error:
+                raise CiderError(f"Ray did not start on this machine: {error}") from error
+            yield
+        finally:
+            ray.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)

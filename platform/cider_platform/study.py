@@ -1,0 +1,158 @@
+"""What defines a study, where it is stored, and the refusal to mix two studies under one name."""
+
+from __future__ import annotations
+
+import platform
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from cider.errors import NothingMatchedError, UsageError
+from cider_platform.layout import StudyFolder, write_json_atomic
+from cider_platform.ledger import SAMPLER_OPTIONS, TrialRecord, records
+from cider_platform.space import Space, axis_from_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from optuna.storages import BaseStorage
+
+    from cider.spec import RunSpec
+
+COMPARED = ("base", "space", "sampler", "pruner", "objective")
+"""Parts of a definition that must be equal for a command to continue a study."""
+
+
+def define(
+    spec: RunSpec, space: Space, *, sampler: str, pruner: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what defines a study, as JSON values: its user attributes.
+
+    Args:
+        spec: the resolved base spec; its seed is the sampler's seed too.
+        space: what is searched.
+        sampler: a name of ``ledger.SAMPLERS``.
+        pruner: ``name`` (of ``ledger.PRUNERS``) and its options.
+    """
+    return {
+        "base": spec.to_dict(),
+        "space": [axis.to_dict() for axis in space],
+        "sampler": {"name": sampler, "seed": spec.seed, **SAMPLER_OPTIONS.get(sampler, {})},
+        "pruner": dict(pruner),
+        "objective": f"valid/{spec.selection_metric}",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("optuna", "ray", "torch", "numpy")},
+        },
+    }
+
+
+def open_storage(folder: StudyFolder) -> BaseStorage:
+    """Return a study's storage for writing; the study's lease must be held.
+
+    What a killed writer may have left is put right first: a last line without its end, which
+    Optuna would append to, and its lock, for which Optuna would wait half a minute.
+    """
+    folder.root.mkdir(parents=True, exist_ok=True)
+    _cut_partial_line(folder.journal)
+    _remove_dead_lock(folder.journal.with_name(f"{folder.journal.name}.lock"))
+    return _storage(folder)
+
+
+def _storage(folder: StudyFolder) -> BaseStorage:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return JournalStorage(JournalFileBackend(str(folder.journal)))
+
+
+def _cut_partial_line(journal: Path) -> None:
+    if not journal.exists() or not journal.stat().st_size:
+        return
+    with journal.open("r+b") as file:
+        content = file.read()
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            file.truncate(end)
+
+
+def _remove_dead_lock(lock: Path) -> None:
+    """Remove a lock that stays for a second; a living writer holds it for milliseconds."""
+    if not lock.is_symlink():
+        return
+    before = lock.lstat().st_mtime_ns
+    time.sleep(1.0)
+    try:
+        if lock.lstat().st_mtime_ns == before:
+            lock.unlink()
+    except FileNotFoundError:  # a dashboard held it and let go
+        return
+
+
+def check_same(folder: StudyFolder, storage: BaseStorage, definition: Mapping[str, Any]) -> None:
+    """Raise ``UsageError`` if the study exists and was defined otherwise; name the first field."""
+    names = optuna.get_all_study_names(storage)
+    stored = optuna.load_study(study_name=folder.name, storage=storage).user_attrs if names else {}
+    for part in COMPARED:
+        if part not in stored:
+            continue
+        there, here = dict(_leaves(stored[part], part)), dict(_leaves(definition[part], part))
+        for path in [*there, *here]:
+            if there.get(path) != here.get(path):
+                name = path.removeprefix("base.")
+                raise UsageError(
+                    f"study {folder.name} was begun with {name} = {_said(there.get(path))}, this "
+                    f"command says {_said(here.get(path))}; give the same options to continue it, "
+                    "or another name with --study"
+                )
+
+
+def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}")
+    elif isinstance(value, list) and value and isinstance(value[0], dict):  # the axes of a space
+        for axis in value:
+            yield from _leaves(axis, f"{path}.{axis['path']}")
+    else:
+        yield path, value
+
+
+def _said(value: object) -> str:
+    return "nothing" if value is None else repr(value)
+
+
+def write_definition(folder: StudyFolder, definition: Mapping[str, Any]) -> None:
+    """Write ``study.json``: a copy of the definition for people; the journal is what counts."""
+    write_json_atomic(folder.definition, {"schema": 1, "name": folder.name, **definition})
+
+
+def study_names(results: Path) -> list[str]:
+    """Return the names of the studies under a results root, in order."""
+    parent = results / "studies"
+    folders = parent.iterdir() if parent.is_dir() else ()
+    return sorted(folder.name for folder in folders if StudyFolder(folder).journal.is_file())
+
+
+def read_study(results: Path, name: str) -> tuple[dict[str, Any], list[TrialRecord]]:
+    """Return a study's definition and trials, without changing anything.
+
+    Raises:
+        NothingMatchedError: if there is no such study.
+    """
+    known = study_names(results)
+    folder = StudyFolder.of(results, name)
+    if name not in known:
+        raise NothingMatchedError(
+            f"no study {name!r} in {results}; known: {', '.join(known) or 'none'}"
+        )
+    storage = _storage(folder)
+    if name not in optuna.get_all_study_names(storage):
+        return {}, []
+    study = optuna.load_study(study_name=name, storage=storage)
+    definition = study.user_attrs
+    space = tuple(axis_from_dict(axis) for axis in definition.get("space", ()))
+    return definition, records(study, space)

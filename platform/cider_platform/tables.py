@@ -1,0 +1,57 @@
+"""Rows and columns of what commands print: numbers, configurations, scores."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+def number(value: object) -> str:
+    """Return a score with four decimals, a dash for none, and anything else as it is."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every leaf of nested tables with its dotted path."""
+    for name, value in values.items():
+        where = f"{path}.{name}" if path else name
+        if isinstance(value, dict):
+            yield from flat(value, where)
+        else:
+            yield where, value
+
+
+def seconds(value: float) -> str:
+    """Return a duration as people read it: 42 s, 3 min 05 s, 2 h 07 min."""
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[object]]]:
+    """Return headings and cells for the rows of ``evaluation.evaluate_run``.
+
+    Validation and test metrics stand side by side.
+    """
+    metrics = list(rows[0]["test"]) if rows else []
+    columns = ["protocol", "missing", "tau"]
+    columns += [f"{split} {name}" for name in metrics for split in ("valid", "test")]
+    cells: list[list[object]] = []
+    for row in rows:
+        missing = f"kept {row['kept']}" if row["kept"] else f"{row['rate']:g}"
+        scores = [number(row[split].get(name)) for name in metrics for split in ("valid", "test")]
+        cells.append([row["protocol"], missing, f"{row['tau']:g}", *scores])
+    return columns, cells
+
+
+def title(text: str, marks: Sequence[str]) -> str:
+    """Return a table's title with the marks its numbers carry."""
+    return text + "".join(f" [{mark}]" for mark in marks)
