@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from cider.modality import Modality, PerModality
-from cider.modules.fusion import exponents
+from cider.modules.attention import attention_divergence
 
 if TYPE_CHECKING:
     from torch import BoolTensor, Tensor
@@ -48,17 +48,10 @@ def attention_loss(incomplete: AttentionScores, complete: AttentionScores) -> Te
     The sum over rows and columns is divided by batch times heads, as released. Padded keys have no
     weight in either view; padded queries do not count where the scores say what is valid.
     """
-    scores_BHLL, target_BHLL = incomplete.scores_BHLL, complete.scores_BHLL.detach()
-    # sum p (log p - log q), where log p - log q = target - scores - their log-sum-exps' difference
-    exponent_BHLL, sum_BHL1, top_BHL1 = exponents(target_BHLL)
-    expected_BHL1 = (exponent_BHLL * (target_BHLL - scores_BHLL)).sum(-1, keepdim=True) / sum_BHL1
-    _, scores_sum_BHL1, scores_top_BHL1 = exponents(scores_BHLL)
-    divergence_BHL = (
-        expected_BHL1 - (top_BHL1 + sum_BHL1.log()) + (scores_top_BHL1 + scores_sum_BHL1.log())
-    ).squeeze(-1)
+    divergence_BHL = attention_divergence(incomplete.scores_BHLL, complete.scores_BHLL)
     if incomplete.valid_BL is not None:
         divergence_BHL = divergence_BHL * incomplete.valid_BL[:, None, :]
-    return divergence_BHL.sum() / (scores_BHLL.shape[0] * scores_BHLL.shape[1])
+    return divergence_BHL.sum() / (divergence_BHL.shape[0] * divergence_BHL.shape[1])
 
 
 def joint_loss(joint_BJ: Tensor, target_BJ: Tensor) -> Tensor:

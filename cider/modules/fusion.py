@@ -1,15 +1,13 @@
 """Attention over a fused sequence: Multimodal Composite Attention (Eq. 7-12) and the plain form.
 
-All seven subset attentions of MCA cost one. With the scores cut into blocks by key modality k, let
-m_k be a block's largest score in a row, E_k = exp(S_k - m_k), Z_k the row sum of E_k and N_k = E_k V_k.
-A subset's output is then the mean of N_k / Z_k over its members k with weights softmax_k(m_k +
-log Z_k), so one exponential and one product with the values serve every subset. The maps after the
-attention (Eq. 9-12) are linear without anything between, and are multiplied into one matrix per query
-modality. The published form, seven boolean masks and a softmax each, is
-``tests/reference/ref_fusion.py``.
+All seven subset attentions of MCA cost one: the scores are cut into blocks by key modality, every
+block is read once (``cider.modules.attention``), and a subset's output is the mean of its members'
+reads weighted by their masses. The maps after the attention (Eq. 9-12) are linear without anything
+between, and are multiplied into one matrix per query modality. The published form, seven boolean
+masks and a softmax each, is ``tests/reference/ref_fusion.py``.
 
-Shapes: B batch, L fused steps, D width, H heads, K head width, R queries of one modality, S keys of
-one modality, M key modalities (3), Q query modalities (3), G subsets a modality is part of (4), E 4D.
+Shapes: B batch, L fused steps, D width, H heads, S keys of one modality,
+K head width, T queries of one modality, G subsets of a modality (4), E = G D.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cider.modality import SUBSETS, Modality
+from cider.modules.attention import HIDDEN, block_attention
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from torch import BoolTensor, Tensor
 
 MODALITIES = tuple(Modality)
-HIDDEN = -1e30
-"""Score of a padded key. Finite, so that a row with nothing but padding is no NaN."""
-
 SUBSETS_OF: tuple[tuple[int, ...], ...] = tuple(
     tuple(number for number, subset in enumerate(SUBSETS) if modality in subset)
     for modality in MODALITIES
@@ -39,28 +35,10 @@ SUBSETS_OF: tuple[tuple[int, ...], ...] = tuple(
 """The four subsets each modality is part of (Eq. 10), the trimodal one first."""
 
 
-def _membership(subsets: Sequence[int]) -> list[list[bool]]:
-    return [[modality in SUBSETS[number] for modality in MODALITIES] for number in subsets]
-
-
 def segments_of(lengths: Sequence[int]) -> list[slice]:
     """Return the slice each modality occupies in the fused sequence."""
     starts = [sum(lengths[:number]) for number in range(len(lengths))]
     return [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
-
-
-def exponents(scores_BHLS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return exp(scores - top) (B, H, L, S), its row sums and the tops (B, H, L, 1).
-
-    The softmax and the log-sum-exp of a row follow from these three without another exponential.
-    """
-    # A softmax does not depend on what is subtracted, so no gradient flows through it.
-    top_BHL1 = scores_BHLS.detach().amax(dim=-1, keepdim=True)
-    # exp(-40) = 4e-18 vanishes beside exp(0) = 1 in the sum. Unbounded, masked scores underflow,
-    # and a CPU leaves its vectorised exponential (measured: 0.6 ns becomes 6 to 21 ns each); at -80
-    # products with the values are denormal, which slows matrix products as much.
-    exponent_BHLS = (scores_BHLS - top_BHL1).clamp_min(-40.0).exp()
-    return exponent_BHLS, exponent_BHLS.sum(dim=-1, keepdim=True), top_BHL1
 
 
 class ScoreProjection(nn.Module):
@@ -110,19 +88,14 @@ class CompositeAttention(nn.Module):
         dropout_all: False drops weights of the trimodal subset only, as released.
     """
 
-    member_QGM: Tensor
-
     def __init__(self, width: int, num_heads: int, dropout: float, *, dropout_all: bool) -> None:
         super().__init__()
         self.scores = ScoreProjection(width, num_heads)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.dropout_all = dropout_all
         self.subset_out = nn.ModuleList(nn.Linear(width, width) for _ in SUBSETS)
         self.summary = nn.ModuleList(nn.Linear(4 * width, width) for _ in MODALITIES)
         self.final = nn.Linear(width, width)
-        members = torch.tensor([_membership(subsets) for subsets in SUBSETS_OF])
-        # Not persistent: a constant. 0 where a key modality is in the subset, HIDDEN elsewhere.
-        self.register_buffer("member_QGM", torch.where(members, 0.0, HIDDEN), persistent=False)
 
     def forward(
         self, x_BLD: Tensor, lengths: Sequence[int], valid_BL: BoolTensor | None
@@ -135,35 +108,42 @@ class CompositeAttention(nn.Module):
             valid_BL: True where a key may be attended to; None lets every key.
         """
         scores_BHLL, v_BHLK = self.scores(x_BLD, valid_BL)
-        segments = segments_of(lengths)
-        blocks = [_Block(scores_BHLL[..., keys], v_BHLK[:, :, keys]) for keys in segments]
-        mass_BHLM = torch.stack([block.mass_BHL for block in blocks], dim=-1)
-        read_BHLMK = torch.stack([block.read() for block in blocks], dim=-2)
-        dropped = {
-            number: torch.stack([block.read(self.dropout) for block in blocks], dim=-2)
-            for number in self._dropped_subsets()
-        }
+        reads = [
+            read_BHKL.flatten(1, 2).split(list(lengths), dim=-1)
+            for read_BHKL in self._read_subsets(scores_BHLL, v_BHLK, lengths)
+        ]
         fused = []
-        for query, rows in enumerate(segments):
-            # Weight of every key modality in every subset the queries are part of.
-            share_BHRGM = (mass_BHLM[:, :, rows, None] + self.member_QGM[query]).softmax(dim=-1)
-            reads = [dropped.get(number, read_BHLMK) for number in SUBSETS_OF[query]]
-            if dropped:
-                parts = share_BHRGM.split(1, dim=-2)
-                read_BHRGK = torch.cat(
-                    [part @ read[:, :, rows] for part, read in zip(parts, reads, strict=True)],
-                    dim=-2,
-                )
-            else:
-                read_BHRGK = share_BHRGM @ read_BHLMK[:, :, rows]
+        for query, subsets in enumerate(SUBSETS_OF):
+            read_BET = torch.cat([reads[subset][query] for subset in subsets], dim=1)
             weight_DE, bias_D = self._output_map(query)
-            fused.append(F.linear(read_BHRGK.permute(0, 2, 3, 1, 4).flatten(2), weight_DE, bias_D))
-        return torch.cat(fused, dim=1), scores_BHLL
+            fused.append(weight_DE @ read_BET + bias_D[:, None])
+        return torch.cat(fused, dim=-1).transpose(1, 2), scores_BHLL
 
-    def _dropped_subsets(self) -> range:
-        if not (self.training and self.dropout.p > 0):
-            return range(0)
-        return range(len(SUBSETS)) if self.dropout_all else range(1)
+    def _read_subsets(
+        self, scores_BHLL: Tensor, v_BHLK: Tensor, lengths: Sequence[int]
+    ) -> list[Tensor]:
+        """Return what every query reads from each of the seven subsets, (B, H, K, L) each."""
+        rate = self.dropout if self.training else 0.0
+        # Split, not sliced: the gradient of a split is one concatenation.
+        pairs = list(
+            zip(
+                scores_BHLL.split(list(lengths), dim=-1),
+                v_BHLK.split(list(lengths), dim=2),
+                strict=True,
+            )
+        )
+        blocks = [block_attention(scores_BHLS, v_BHSK, rate) for scores_BHLS, v_BHSK in pairs]
+        plain = [block[0] for block in blocks]
+        masses = [block[1] for block in blocks]
+        if rate == 0:
+            return [_combine(subset, plain, masses) for subset in SUBSETS]
+        dropped: list[Tensor] = [block[2] for block in blocks]  # type: ignore[misc]
+        reads = [_combine(SUBSETS[0], dropped, masses)]
+        for subset in SUBSETS[1:]:
+            if self.dropout_all:
+                dropped = [block_attention(*pair, rate)[2] for pair in pairs]  # type: ignore[misc]
+            reads.append(_combine(subset, dropped if self.dropout_all else plain, masses))
+        return reads
 
     def _output_map(self, query: int) -> tuple[Tensor, Tensor]:
         """Return one modality's map from its four subsets' reads: weight (D, 4D), bias (D,).
@@ -186,23 +166,15 @@ class CompositeAttention(nn.Module):
         return weight_DE, bias_D
 
 
-class _Block:
-    """What every query reads from the keys of one modality, and how much attention is there.
-
-    Args:
-        scores_BHLS: scores of those keys.
-        v_BHSK: their values.
-    """
-
-    def __init__(self, scores_BHLS: Tensor, v_BHSK: Tensor) -> None:
-        self.exponent_BHLS, self.sum_BHL1, top_BHL1 = exponents(scores_BHLS)
-        self.v_BHSK = v_BHSK
-        self.mass_BHL = (top_BHL1 + self.sum_BHL1.log()).squeeze(-1)
-
-    def read(self, dropout: nn.Module | None = None) -> Tensor:
-        """Return the values' mean (B, H, L, K), optionally through dropped-out weights."""
-        exponent_BHLS = self.exponent_BHLS if dropout is None else dropout(self.exponent_BHLS)
-        return (exponent_BHLS @ self.v_BHSK) / self.sum_BHL1
+def _combine(subset: tuple[Modality, ...], reads: list[Tensor], masses: list[Tensor]) -> Tensor:
+    """Return the mean of the members' reads (B, H, K, L), weighted by their masses (B, H, 1, L)."""
+    first, *others = (MODALITIES.index(modality) for modality in subset)
+    read_BHKL, mass_BH1L = reads[first], masses[first]
+    for number in others:
+        share_BH1L = torch.sigmoid(masses[number] - mass_BH1L)
+        read_BHKL = read_BHKL + share_BH1L * (reads[number] - read_BHKL)
+        mass_BH1L = torch.logaddexp(mass_BH1L, masses[number])
+    return read_BHKL
 
 
 class PlainAttention(nn.Module):

@@ -30,7 +30,7 @@ class FrameModel:
 
         Args:
             parameters: the modality's channels.
-            response: (G,) polarity and arousal of every label.
+            response: (G,) what each label drives; see ``responses``.
             width: number of features F.
             correlation: AR(1) coefficient of the noise, in [0, 1).
         """

@@ -13,7 +13,7 @@ import numpy as np
 
 from cider.data.synthetic.name import DEFAULT_VALIDATION_SHIFT
 
-Response = Literal["polarity", "arousal"]
+Response = Literal["polarity", "arousal", "intensity"]
 Shape = Literal["level", "trend"]
 
 
@@ -21,23 +21,23 @@ Shape = Literal["level", "trend"]
 class WordParameters:
     """Shares of the kinds of words, in [0, 1], and how far they lean with the label, in [0, 1)."""
 
-    function: float = 0.44
+    function: float = 0.52
     """Share of function words; topic words take what the other kinds leave."""
-    negator: float = 0.02
+    negator: float = 0.01
     """Share of negators. The next word is always a sentiment word with its polarity reversed."""
     bias: float = 0.20
     """Share of bias words."""
-    bias_lean: float = 0.6
+    bias_lean: float = 0.4
     """Training association: the positive share of bias words is (1 + lean * polarity) / 2."""
     sentiment: float = 0.02
     """Share of sentiment words at arousal 0, in a neutral utterance."""
-    sentiment_arousal: float = 0.21
+    sentiment_arousal: float = 0.18
     """What arousal 1 adds to that share."""
-    strong: float = 0.2
-    """Share of strong words among sentiment words at arousal 0."""
-    strong_arousal: float = 0.6
-    """What arousal 1 adds to that share."""
-    irony: float = 0.1
+    strong: float = 0.25
+    """Share of strong words among sentiment words at intensity 0."""
+    strong_intensity: float = 0.5
+    """What intensity 1 adds to that share."""
+    irony: float = 0.07
     """Share of utterances whose sentiment words, all of them, have their polarity reversed."""
     mild_lean: float = 0.9
     """Lean of mild sentiment words, as ``bias_lean``."""
@@ -55,7 +55,7 @@ class Channel:
     """
 
     response: Response
-    """``polarity`` has the label's sign; ``arousal`` is its size."""
+    """What moves it; see ``responses``."""
     shape: Shape
     """``level``: all frames alike; ``trend``: -1 in the first frame to 1 in the last."""
     width_share: float
@@ -94,19 +94,19 @@ def _channels(polarity: float, trend: float, arousal: float) -> tuple[Channel, .
 class Parameters:
     """The whole model; the manifest of a synthetic corpus records it."""
 
-    polarity_offset: float = 0.8
+    polarity_offset: float = 0.95
     """Size of the polarity of the smallest label that is not zero; it rises linearly to 1 at 3."""
-    arousal_offset: float = 0.5
+    arousal_offset: float = 0.75
     """The same for arousal."""
     words: WordParameters = field(default_factory=WordParameters)
     audio: FrameParameters = field(
         default_factory=lambda: FrameParameters(
-            channels=_channels(2.4, 3.0, 0.3), unaligned_correlation=0.75, aligned_correlation=0.06
+            channels=_channels(3.0, 4.0, 0.15), unaligned_correlation=0.75, aligned_correlation=0.06
         )
     )
     vision: FrameParameters = field(
         default_factory=lambda: FrameParameters(
-            channels=_channels(3.0, 3.0, 0.4), unaligned_correlation=0.75, aligned_correlation=0.34
+            channels=_channels(3.6, 4.0, 0.2), unaligned_correlation=0.75, aligned_correlation=0.34
         )
     )
     ood_reversal: float = 1.0
@@ -126,7 +126,10 @@ def default_parameters(corpus: str, validation_shift: float) -> Parameters:
 
 
 def responses(grid_G: np.ndarray, parameters: Parameters) -> dict[Response, np.ndarray]:
-    """Return what the label drives, by name: polarity in [-1, 1] and arousal in [0, 1].
+    """Return what the label drives, by name.
+
+    ``polarity`` in [-1, 1] has the label's sign and, but for 0, nearly the same size; ``arousal`` in
+    [0, 1] is large for any label but 0; ``intensity`` in [0, 1] is proportional to the label's size.
 
     Args:
         grid_G: (G,) labels in [-3, 3].
@@ -142,4 +145,5 @@ def responses(grid_G: np.ndarray, parameters: Parameters) -> dict[Response, np.n
     return {
         "polarity": np.sign(grid_G) * rise(parameters.polarity_offset),
         "arousal": rise(parameters.arousal_offset),
+        "intensity": np.abs(grid_G) / 3,
     }

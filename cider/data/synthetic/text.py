@@ -33,14 +33,14 @@ class WordModel:
 
         Args:
             parameters: shares and leans of the kinds.
-            response: (G,) polarity and arousal of every label.
+            response: (G,) what each label drives; see ``responses``.
             bias_lean: association of bias words with the label in this split, in (-1, 1).
         """
         self._irony = parameters.irony
-        polarity_G, arousal_G = response["polarity"], response["arousal"]
+        polarity_G = response["polarity"]
         self._num_labels = len(polarity_G)
         polarity_H = np.concatenate([polarity_G, -polarity_G])
-        arousal_H = np.tile(arousal_G, 2)
+        arousal_H, intensity_H = np.tile(response["arousal"], 2), np.tile(response["intensity"], 2)
         plain_HK = np.zeros((len(polarity_H), _NUM_KINDS))
         plain_HK[:, WordKind.FUNCTION] = parameters.function
         plain_HK[:, WordKind.NEGATOR] = parameters.negator
@@ -49,10 +49,10 @@ class WordModel:
             lean_H = sign * bias_lean * np.tile(polarity_G, 2)
             plain_HK[:, kind] = parameters.bias * (1 + lean_H) / 2
         share_H = parameters.sentiment + parameters.sentiment_arousal * arousal_H
-        plain_HK += share_H[:, None] * _sentiment(parameters, polarity_H, arousal_H)
+        plain_HK += share_H[:, None] * _sentiment(parameters, polarity_H, intensity_H)
         plain_HK[:, WordKind.TOPIC] = 1 - plain_HK.sum(axis=1)
         self._plain_HK = plain_HK
-        self._negated_HK = _sentiment(parameters, -polarity_H, arousal_H)
+        self._negated_HK = _sentiment(parameters, -polarity_H, intensity_H)
 
     def sample(
         self, labels_N: np.ndarray, lengths_N: np.ndarray, rng: np.random.Generator
@@ -124,10 +124,10 @@ def kind_counts(words_NT: np.ndarray) -> np.ndarray:
 
 
 def _sentiment(
-    parameters: WordParameters, polarity_H: np.ndarray, arousal_H: np.ndarray
+    parameters: WordParameters, polarity_H: np.ndarray, intensity_H: np.ndarray
 ) -> np.ndarray:
     """Return the probability of each kind among sentiment words, (H, K)."""
-    strong_H = parameters.strong + parameters.strong_arousal * arousal_H
+    strong_H = parameters.strong + parameters.strong_intensity * intensity_H
     share_HK = np.zeros((len(polarity_H), _NUM_KINDS))
     for kind, sign, part_H, lean in (
         (WordKind.MILD_POSITIVE, 1, 1 - strong_H, parameters.mild_lean),

@@ -94,7 +94,7 @@ WORDS: dict[WordKind, tuple[str, ...]] = {
 }
 
 
-_FLATNESS = {WordKind.FUNCTION: 200.0, WordKind.TOPIC: 40.0}
+_FLATNESS = {WordKind.FUNCTION: 400.0, WordKind.TOPIC: 40.0}
 """Zipf-Mandelbrot offsets; words of the other kinds are equally frequent within their kind."""
 
 
