@@ -1,4 +1,4 @@
-"""Read, change and serialise configuration dataclasses; a fault names the field and what is allowed.
+"""Read, change and serialise configurations; a fault names the field and what is allowed.
 
 A configuration is a frozen, keyword-only dataclass of numbers, text, booleans, tuples and further
 configurations. Values arrive as text (``--set model.layers=2``) or as parsed JSON or TOML.

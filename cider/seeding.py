@@ -35,7 +35,7 @@ def batch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
 def bucketed_order(lengths_N: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """Return a permutation in which every run of ``batch_size`` rows has similar lengths.
 
-    Rows are sorted by length, equal ones at random, cut into batches, and the full batches shuffled;
+    Rows are sorted by length, equal ones at random, cut into batches, and full batches shuffled;
     what is left over is the last batch, as in any order.
 
     Args:

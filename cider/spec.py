@@ -75,7 +75,7 @@ class TextEncoderConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaciConfig:
-    """Model-agnostic causal inference (section III-C), for any model with a joint representation."""
+    """Model-agnostic causal inference (section III-C) on any model's joint representation."""
 
     mcm: bool = True
     """Backdoor adjustment by the Multimodal Causal Module (Eq. 20-24); False: one linear layer."""

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cider.modality import PerModality
-
 if TYPE_CHECKING:
     import numpy as np
     from torch import BoolTensor, Tensor
 
-PAD_ID = 0
+    from cider.modality import PerModality
 
 
 @dataclass(frozen=True, slots=True)

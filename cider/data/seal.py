@@ -1,7 +1,7 @@
 """The seal on the test split: its labels open only for a run whose configuration is frozen.
 
 Training and search never hold a ``TestPermit``. It is made from the record that ends a training
-(``frozen.json``: run id, epoch, tau, hash of the weights), after which nothing can be chosen any more.
+(``frozen.json``: run id, epoch, tau, hash of the weights), after which nothing can be chosen.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def permit_for_frozen_run(run_folder: Path) -> TestPermit:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SealedTestError(
-            f"the test split is sealed: run {run_folder.name} is not frozen, it has no {FROZEN_FILE}; "
-            "let its training end first"
+            f"the test split is sealed: run {run_folder.name} is not frozen, it has no "
+            f"{FROZEN_FILE}; let its training end first"
         ) from None
     except ValueError:
         raise SealedTestError(f"the test split is sealed: {path} is not readable JSON") from None

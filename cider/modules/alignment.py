@@ -52,7 +52,7 @@ class WordAlignment(nn.Module):
 
 def word_positions(valid_BT: BoolTensor) -> BoolTensor:
     """Return (B, T): True at valid positions other than the first and the last valid one."""
-    words_BT = valid_BT.clone()
+    words_BT: BoolTensor = valid_BT.clone()  # type: ignore[assignment]
     words_BT[:, 0] = False
     last_B = valid_BT.sum(dim=1).clamp_min(1) - 1
     words_BT[torch.arange(len(last_B), device=last_B.device), last_B] = False

@@ -63,7 +63,7 @@ class _BlockAttention(torch.autograd.Function):
             total_BH1L_grad -= (dropped_grad * dropped_BHKL).sum(-2, keepdim=True) / total_BH1L
             dropped_sums_BHKL = dropped_grad * (ctx.scale / total_BH1L)
             v_grad = v_grad + (dropped_sums_BHKL @ kept_BHLS).transpose(-1, -2)
-        # The gradient of Z goes to every key alike: as one more column of sums against a value of 1.
+        # The gradient of Z goes to every key alike: one more column of sums against a value of 1.
         sums_BHJL = torch.cat([sums_BHKL, total_BH1L_grad], dim=-2)
         values_BHSJ = torch.cat([v_BHSK, torch.ones_like(v_BHSK[..., :1])], dim=-1)
         scores_grad = (sums_BHJL.transpose(-1, -2) @ values_BHSJ.transpose(-1, -2)).mul_(
@@ -93,7 +93,7 @@ def block_attention(
     keep_BHLS, scale = None, 1.0
     if dropout > 0:
         keep_BHLS, scale = dropout_mask(scores_BHLS, dropout)
-    read: tuple[Tensor, Tensor, Tensor | None] = _BlockAttention.apply(
+    read: tuple[Tensor, Tensor, Tensor | None] = _BlockAttention.apply(  # type: ignore[no-untyped-call]
         scores_BHLS, v_BHSK, keep_BHLS, scale
     )
     return read
@@ -144,5 +144,7 @@ def attention_divergence(scores_BHLS: Tensor, target_BHLS: Tensor) -> Tensor:
         scores_BHLS: scores before softmax.
         target_BHLS: scores to match; no gradient flows into them.
     """
-    divergence_BHL: Tensor = _AttentionDivergence.apply(scores_BHLS, target_BHLS.detach())
+    divergence_BHL: Tensor = _AttentionDivergence.apply(  # type: ignore[no-untyped-call]
+        scores_BHLS, target_BHLS.detach()
+    )
     return divergence_BHL

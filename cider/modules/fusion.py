@@ -109,7 +109,7 @@ class CompositeAttention(nn.Module):
         """
         scores_BHLL, v_BHLK = self.scores(x_BLD, valid_BL)
         reads = [
-            read_BHKL.flatten(1, 2).split(list(lengths), dim=-1)
+            torch.split(read_BHKL.flatten(1, 2), list(lengths), dim=-1)
             for read_BHKL in self._read_subsets(scores_BHLL, v_BHLK, lengths)
         ]
         fused = []
@@ -127,8 +127,8 @@ class CompositeAttention(nn.Module):
         # Split, not sliced: the gradient of a split is one concatenation.
         pairs = list(
             zip(
-                scores_BHLL.split(list(lengths), dim=-1),
-                v_BHLK.split(list(lengths), dim=2),
+                torch.split(scores_BHLL, list(lengths), dim=-1),
+                torch.split(v_BHLK, list(lengths), dim=2),
                 strict=True,
             )
         )
@@ -148,7 +148,7 @@ class CompositeAttention(nn.Module):
     def _output_map(self, query: int) -> tuple[Tensor, Tensor]:
         """Return one modality's map from its four subsets' reads: weight (D, 4D), bias (D,).
 
-        Eq. 9-12: each subset's own projection, the modality's summary of four, the final projection.
+        Eq. 9-12: each subset's projection, the modality's summary of four, the final projection.
         """
         outs = [self.subset_out[number] for number in SUBSETS_OF[query]]
         weight_GDD = torch.stack([out.weight for out in outs])  # type: ignore[misc]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,14 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers.utils import logging as transformers_logging
+from transformers.utils.logging import is_progress_bar_enabled
 
 from cider.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import BoolTensor, Tensor
 
     from cider.spec import TextEncoderConfig
@@ -71,6 +76,20 @@ def _without_pooler(model_class: Any) -> dict[str, bool]:  # noqa: ANN401 - a tr
     return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
 
 
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers from reporting, at every trial, the pooler that is left out on purpose."""
+    verbosity, bars = transformers_logging.get_verbosity(), is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
 def build_from_scratch(
     config: TextEncoderConfig, vocabulary_size: int, max_length: int
 ) -> nn.Module:
@@ -96,14 +115,15 @@ def load_pretrained(source: str) -> nn.Module:
         StoreError: if it is neither in the folder, nor cached, nor to be downloaded.
     """
     try:
-        config = AutoConfig.from_pretrained(source)
-        extra = _without_pooler(MODEL_MAPPING[type(config)])
-        model: nn.Module = AutoModel.from_pretrained(source, dtype=torch.float32, **extra)
+        with _quiet_transformers():
+            config = AutoConfig.from_pretrained(source)
+            extra = _without_pooler(MODEL_MAPPING[type(config)])
+            model: nn.Module = AutoModel.from_pretrained(source, dtype=torch.float32, **extra)
     except (OSError, ValueError, KeyError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise StoreError(
             f"the text encoder {source!r} cannot be loaded ({first_line}); give a Hugging Face "
-            "model name that is cached or can be downloaded, a local folder or 'scratch' by --encoder"
+            "model name that is cached or can be downloaded, a local folder, or 'scratch'"
         ) from error
     return model
 

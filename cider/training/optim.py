@@ -40,7 +40,7 @@ def parameter_groups(
         for parameter in module.parameters()
         if parameter.requires_grad
     ]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": decayed, "lr": text_lr, "weight_decay": config.text_weight_decay},
         {"params": kept, "lr": text_lr, "weight_decay": 0.0},
         {"params": others, "lr": config.lr, "weight_decay": config.weight_decay},

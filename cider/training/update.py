@@ -76,8 +76,8 @@ class TwoStepUpdate:
                 f"{name}={float(value.detach()):.4g}" for name, value in values.items()
             )
             raise TrainingError(
-                f"the loss is not finite ({facts}); lower optimizer.lr, set training.gradient_clip, "
-                "or check the features with `cider-platform data verify`"
+                f"the loss is not finite ({facts}); lower optimizer.lr, set "
+                "training.gradient_clip, or check the features with `cider-platform data verify`"
             )
         loss.backward()  # type: ignore[no-untyped-call]
         if self.training.gradient_clip > 0:

@@ -8,7 +8,6 @@ study proposes what an uninterrupted one would.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -176,10 +175,7 @@ class Ledger:
         return not is_past and trial.should_prune()
 
     def complete(self, number: int, value: float) -> None:
-        """Tell a trial's final value; a value that is not finite is told as a failure."""
-        if not math.isfinite(value):
-            self.fail(number, f"the validation score is not finite: {value}")
-            return
+        """Tell a trial's final value, which must be finite."""
         self._study.tell(self._live.pop(number), value)
 
     def prune(self, number: int) -> None:

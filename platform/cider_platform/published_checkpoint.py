@@ -38,16 +38,17 @@ CHOSEN_BY_AUTHORS = "weights chosen on the test split by the authors"
 
 def heads_of(archive: TorchArchive) -> int | None:
     """Return the number of attention heads a pickled module was built with, if the file says."""
-    module: object = archive.root
+    state = _module_state(archive.root)
     for name in _ATTENTION:
-        children = module.state.get("_modules") if _is_module(module) else None  # type: ignore[union-attr]
-        module = children.get(name) if isinstance(children, dict) else None
-    heads = module.state.get("num_heads") if _is_module(module) else None  # type: ignore[union-attr]
+        children = state.get("_modules")
+        state = _module_state(children.get(name) if isinstance(children, dict) else None)
+    heads = state.get("num_heads")
     return heads if type(heads) is int else None
 
 
-def _is_module(value: object) -> bool:
-    return isinstance(value, InertObject) and isinstance(value.state, dict)
+def _module_state(value: object) -> dict[Any, Any]:
+    state = value.state if isinstance(value, InertObject) else None
+    return state if isinstance(state, dict) else {}
 
 
 def import_published(

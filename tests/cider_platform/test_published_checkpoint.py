@@ -209,8 +209,6 @@ def test_released_masks_of_a_condition_are_those_of_the_whole_split(checkpoint, 
     masks = Masks(sources.test, Condition("rmfm", 0.5), evaluator.spec.missing, 1111)
     whole = masks.of(next(iter(sources.test.batches(6))))
     parts = [masks.of(batch) for batch in sources.test.batches(2)]
-    rejoined = PerModality(
-        *(torch.cat([list(p)[number] for p in parts]) for number in range(3))
-    )
+    rejoined = PerModality(*(torch.cat([list(p)[number] for p in parts]) for number in range(3)))
     for first, second in zip(whole, rejoined, strict=True):
         assert torch.equal(first, second)

@@ -239,7 +239,7 @@ def test_training_and_validation_code_cannot_read_test_labels(runtime, store):
     with pytest.raises(SealedTestError, match="sealed") as caught:
         _ = corpus.split("test").labels
     assert caught.value.exit_code == 5
-    with pytest.raises(SealedTestError, match="selection.rule=published"):
+    with pytest.raises(SealedTestError, match=r"selection\.rule=published"):
         permit_for_published_selection(spec)
 
 

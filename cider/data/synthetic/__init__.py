@@ -5,7 +5,7 @@ Why and how they are made, and what can be reached on them: ``docs/synthetic.md`
 
 from __future__ import annotations
 
-from cider.data.synthetic.corpus import ensure, split_counts, summary
+from cider.data.synthetic.corpus import ensure, split_counts
 from cider.data.synthetic.name import (
     DEFAULT_SCALES,
     SyntheticName,
@@ -13,6 +13,7 @@ from cider.data.synthetic.name import (
     is_synthetic,
     parse_name,
 )
+from cider.data.synthetic.summary import summary
 
 __all__ = [
     "DEFAULT_SCALES",

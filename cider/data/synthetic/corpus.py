@@ -1,8 +1,8 @@
 """Generate a synthetic corpus into the feature store, on first use.
 
-Every block of utterances has generators of its own, seeded by corpus, distribution, split and block,
-so memory does not grow with the scale and the content is the same in any process. Aligned and
-unaligned corpora share utterances, words and labels and differ in frames.
+Every block of utterances has random generators of its own, seeded by corpus, distribution, split
+and block, so memory does not grow with the scale and the content is the same in any process.
+Aligned and unaligned corpora share utterances, words and labels and differ in frames.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cider.data.synthetic.ceiling import best_accuracy
 from cider.data.synthetic.facts import CORPORA
 from cider.data.synthetic.model import CorpusModel
 from cider.data.synthetic.name import parse_name
-from cider.data.synthetic.parameters import default_parameters
+from cider.data.synthetic.parameters import Parameters
 from cider.data.synthetic.text import NO_WORD
 from cider.data.synthetic.vocabulary import BIAS_KINDS, VOCABULARY, WORDS
 from cider.data.writer import StoreWriter
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cider.data.schema import Manifest
     from cider.data.synthetic.name import SyntheticName
-    from cider.spec import Split
+    from cider.spec import Distribution, Split
 
     Progress = Callable[[int, int], None]
 
@@ -48,8 +47,8 @@ _LABELS, _WORDS, _AUDIO, _VISION, _CEILING = range(5)
 def ensure(
     root: Path,
     dataset: str,
-    alignment: str,
-    distribution: str,
+    alignment: Alignment,
+    distribution: Distribution,
     *,
     scale: float | None = None,
     seed: int | None = None,
@@ -83,10 +82,10 @@ def ensure(
             f"alignment must be one of {', '.join(get_args(Alignment))}, got {alignment!r}"
         )
     key = StoreKey(dataset=str(name), alignment=alignment, distribution=distribution)
-    folder = key.folder(root)
-    if not _is_current(folder):
-        _generate(root, key, name, progress)
-    return folder
+    parameters = Parameters(validation_shift=name.validation_shift)
+    if not _is_current(key.folder(root), parameters):
+        _generate(root, key, name, parameters, progress)
+    return key.folder(root)
 
 
 def split_counts(name: SyntheticName) -> dict[Split, int]:
@@ -105,20 +104,27 @@ def split_counts(name: SyntheticName) -> dict[Split, int]:
     return counts
 
 
-def _is_current(folder: Path) -> bool:
-    """Return whether a corpus of this generator's version is there; others are made anew."""
+def _is_current(folder: Path, parameters: Parameters) -> bool:
+    """Return whether the store holds what would be generated; anything else is made anew."""
     if not (folder / MANIFEST_FILE).exists():
         return False
     generator = read_manifest(folder).generator or {}
-    return generator.get("version") == GENERATOR_VERSION
+    made_by = (generator.get("version"), generator.get("parameters"))
+    return made_by == (GENERATOR_VERSION, to_dict(parameters))
 
 
-def _generate(root: Path, key: StoreKey, name: SyntheticName, progress: Progress | None) -> None:
+def _generate(
+    root: Path,
+    key: StoreKey,
+    name: SyntheticName,
+    parameters: Parameters,
+    progress: Progress | None,
+) -> None:
     model = CorpusModel(
         name.corpus,
         alignment=key.alignment,
         distribution=key.distribution,
-        parameters=default_parameters(name.corpus, name.validation_shift),
+        parameters=parameters,
     )
     counts = split_counts(name)
     streams = _Streams(name, key)
@@ -147,7 +153,7 @@ def _generate(root: Path, key: StoreKey, name: SyntheticName, progress: Progress
             writer.finish()
     except StoreError:
         # Another process may have put the same corpus in place meanwhile.
-        if not _is_current(folder):
+        if not _is_current(folder, parameters):
             raise
 
 
@@ -215,34 +221,3 @@ def _description(model: CorpusModel, name: SyntheticName, streams: _Streams) -> 
         "bias_words": {kind.name.lower(): list(WORDS[kind]) for kind in BIAS_KINDS},
         "best_accuracy": best_accuracy(model, samples=CEILING_SAMPLES, rng=rng),
     }
-
-
-def summary(manifest: Manifest) -> list[str]:
-    """Return lines of text about a synthetic corpus: what it is and what can be reached on it.
-
-    Raises:
-        StoreError: if the manifest is not that of a synthetic corpus.
-    """
-    generator = manifest.generator
-    if not manifest.synthetic or generator is None:
-        raise StoreError(f"{manifest.key} is not a synthetic corpus")
-    best = generator["best_accuracy"]
-    lines = [
-        f"Synthetic data: generated from a known model, seed {generator['seed']}, "
-        f"scale {generator['scale']:g} of {generator['corpus'].upper()}'s size.",
-        "Lean of bias words: "
-        + ", ".join(f"{split} {lean:+.2f}" for split, lean in generator["bias_lean"].items()),
-        f"Best reachable accuracy on the test split (standard error {best['standard_error']:.4f}):",
-    ]
-    for predictor, title in _PREDICTOR_TITLES.items():
-        for metric, sets in best[predictor].items():
-            figures = "  ".join(f"{letters} {value:.3f}" for letters, value in sets.items())
-            lines.append(f"  {title:<28} {metric:<18} {figures}")
-    return lines
-
-
-_PREDICTOR_TITLES = {
-    "best_reachable": "knows the test split's model",
-    "best_from_training": "perfectly fitted to training",
-    "best_without_bias_words": "the same, bias words ignored",
-}

@@ -149,7 +149,7 @@ def grid_prior(priors: LabelPriors, grid_G: np.ndarray) -> np.ndarray:
         if left < 0:
             raise ValueError(f"three-class and seven-class priors contradict each other: {priors}")
         prior_G[inner] = left / inner.sum()
-    return prior_G / prior_G.sum()
+    return np.asarray(prior_G / prior_G.sum())
 
 
 def held_out_priors(corpus: CorpusFacts) -> LabelPriors:

@@ -81,7 +81,7 @@ class FrameModel:
     def sample_coefficients(self, labels_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return each utterance's coefficients, float64 (N, C): response plus personal spread."""
         normal_NC = rng.standard_normal((len(labels_N), len(self._channels)))
-        return self._response_CG.T[labels_N] + self._spread_C * normal_NC
+        return np.asarray(self._response_CG.T[labels_N] + self._spread_C * normal_NC)
 
     def error_variance(self, lengths_N: np.ndarray) -> np.ndarray:
         """Return the variance, given the coefficients, of what ``estimate`` returns, (N, C)."""
@@ -99,7 +99,7 @@ class FrameModel:
         return estimate_C
 
     def log_likelihood(self, estimate_NC: np.ndarray, lengths_N: np.ndarray) -> np.ndarray:
-        """Return the log-likelihood of every label given the estimates, up to a constant, (N, G)."""
+        """Return every label's log-likelihood given the estimates, up to a constant, (N, G)."""
         variance_NC = self.error_variance(lengths_N) + self._spread_C**2
         distance_NCG = estimate_NC[:, :, None] - self._response_CG
         return np.asarray((-0.5 * distance_NCG**2 / variance_NC[:, :, None]).sum(axis=1))
@@ -116,7 +116,8 @@ class FrameModel:
         features = self._features[column]
         count = features.stop - features.start
         size = self._channels[column].amplitude / np.sqrt(count)
-        return np.where(np.arange(count) % 2 == 0, size, -size).astype(np.float32)
+        direction_F = np.where(np.arange(count) % 2 == 0, size, -size)
+        return np.asarray(direction_F, np.float32)
 
     def _shape(self, column: int, length: int) -> np.ndarray:
         shape: Shape = self._channels[column].shape

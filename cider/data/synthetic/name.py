@@ -16,7 +16,7 @@ PREFIX = "synthetic-"
 DEFAULT_SCALES = {"mosi": 1.0, "mosei": 0.1}
 """Share of the real corpus's size; MOSEI's is small enough to search on a laptop."""
 DEFAULT_VALIDATION_SHIFT = 0.5
-"""Half-way, because tau can only be chosen where validation shows some of the shift; see the docs."""
+"""Half-way: tau can only be chosen where validation shows some of the shift; see the docs."""
 _DIGITS = 6
 """Decimal places of the numbers in a name."""
 _NUMBER = r"\d+(?:\.\d+)?"

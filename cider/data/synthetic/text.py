@@ -97,11 +97,8 @@ class WordModel:
         # A kind that cannot follow has probability 0 and count 0, and adds nothing.
         log_HJ = np.log(np.where(chain_HJ > 0, chain_HJ, 1.0)) * np.tile(seen_K, 2)
         sincere_NG, ironic_NG = np.split(counts_NJ @ log_HJ.T, 2, axis=1)
-        if self._irony == 0:
-            return np.asarray(sincere_NG)
-        return np.logaddexp(
-            np.log(1 - self._irony) + sincere_NG, np.log(self._irony) + ironic_NG
-        )
+        sincere, ironic = np.log([1 - self._irony, self._irony])
+        return np.asarray(np.logaddexp(sincere + sincere_NG, ironic + ironic_NG))
 
 
 def kind_counts(words_NT: np.ndarray) -> np.ndarray:
