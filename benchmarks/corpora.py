@@ -1,9 +1,9 @@
 """What the benchmarks run on: stored corpora of published shapes with random content.
 
-Widths and padded lengths are those of CMU-MOSI and CMU-MOSEI. Words per utterance come from a file of
-real transcripts, or from a log-normal distribution fitted to them (``cider/data/synthetic/facts.py``).
-Frames per word are assumed, see ``FRAMES_PER_WORD``. Words and frames mean nothing: speed does not
-depend on them.
+Widths and padded lengths are those of CMU-MOSI and CMU-MOSEI. Words per utterance come from a file
+of real transcripts, or from a log-normal distribution fitted to them
+(``cider/data/synthetic/facts.py``). Frames per word are assumed, see ``FRAMES_PER_WORD``. Words and
+frames mean nothing: speed does not depend on them.
 
 Shapes: N utterances, T text steps, S frames, F feature width.
 """
@@ -35,7 +35,7 @@ FRAMES_PER_WORD = {
     "mosi": {"audio": 4.0, "vision": 5.0},
     "mosei": {"audio": 4.0, "vision": 3.0},
 }
-"""Assumed, unaligned data; no lengths of the real recordings are at hand. ``--frame-factor`` scales."""
+"""Assumed for unaligned data: no lengths of real recordings are at hand; see ``--frame-factor``."""
 LENGTH_SPREAD = 0.3
 """Assumed standard deviation of the logarithm of frames per word."""
 DATASET = "speed"

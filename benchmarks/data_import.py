@@ -1,7 +1,8 @@
-"""Import of an MMSA-shaped pickle: speed, store size against pickle size, peak memory, verification.
+"""Import of an MMSA-shaped pickle: speed, size of the store, peak memory, verification.
 
-Every timing is of a new process, and the file is in the page cache. ``pickle.load`` of the same file
-is timed beside it: it only reads, while the import hashes, checks, cuts off padding and writes.
+Every timing is of a new process, and the file is in the page cache. ``pickle.load`` of the same
+file is timed beside it: it only reads, while the import hashes, checks, cuts off padding and
+writes.
 
 Shapes: N utterances, S padded frames, F feature width.
 """
@@ -123,6 +124,7 @@ ACTIONS = {"import": import_once, "pickle.load": load_once, "verify": verify_onc
 
 def act(action: str, folder: Path) -> dict[str, float]:
     """Do one thing in this process; return its seconds and the rise of resident memory."""
+    measuring.import_lazy_modules()
     with PeakMemory() as peak:
         started = time.perf_counter()
         ACTIONS[action](folder)

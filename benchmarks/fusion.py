@@ -79,7 +79,7 @@ class Passes:
             self.grad_BLD *= self.valid_BL.unsqueeze(-1)
 
     def _padding(self, args: argparse.Namespace) -> Tensor:
-        """Return True at content: in each segment a share of steps like that of real transcripts."""
+        """Return True at content: a tenth to nine tenths of a segment, the same in all three."""
         shares_B1 = torch.rand(args.batch_size, 1) * 0.8 + 0.1
         return torch.cat(
             [torch.arange(n) < (shares_B1 * n).ceil().clamp(min=1) for n in self.lengths], dim=1

@@ -1,10 +1,10 @@
-"""Memory that loader processes of one store add, each one iterating over every batch of every split.
+"""Memory that loader processes of one store add, each of which reads every batch of every split.
 
-All processes first import everything and open nothing; the sum of their proportional set sizes (PSS
-of ``/proc/self/smaps_rollup``: private pages, and of shared ones each process's part) is then the
-baseline, so interpreter and torch do not count. One process after the other then opens the store and
-reads it through. What the n-th adds is the rise of the sum over all processes; pages of the mapped
-files that an earlier one has read count for nothing, which is the point.
+All processes first import everything and open nothing; the sum of their proportional set sizes
+(PSS of ``/proc/self/smaps_rollup``: private pages, and of shared ones each process's part) is then
+the baseline, so interpreter and libraries do not count. One process after the other then opens the
+store and reads it through. What the n-th adds is the rise of the sum over all processes: its share
+of the mapped files is not counted again, a copy of anything in them would be.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Loader:
         from cider.data.store import FeatureStore  # noqa: PLC0415
         from cider.modality import PerModality  # noqa: PLC0415
 
-        started, batches, batch = time.perf_counter(), 0, None
+        started, batches, last = time.perf_counter(), 0, None
         store = FeatureStore.open(self.args.child)
         for split in ("train", "valid", "test"):
             longest = store.manifest.padded_lengths(split)
@@ -65,7 +65,8 @@ class Loader:
             )
             for batch in source.batches(self.args.batch_size):
                 batches += 1
-        self.held = [store, batch]
+                last = batch
+        self.held = [store, last]
         return {"batches": batches, "seconds": time.perf_counter() - started}
 
     def release(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def serve(args: argparse.Namespace) -> None:
     import cider.data.loader  # noqa: PLC0415
     import cider.data.store  # noqa: F401, PLC0415
 
-    measuring.set_threads(args)
+    measuring.import_lazy_modules()
     loader = Loader(args)
     actions = {"read": loader.read, "release": loader.release, "measure": loader.measure}
     for line in sys.stdin:
@@ -107,9 +108,8 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()  # the end of its input ends it
-        self._process.wait()
+        with self._process:  # closes its input, which ends it, and waits
+            pass
 
     def ask(self, action: str) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -1,4 +1,4 @@
-"""What every benchmark shares: options, paired timing, peak memory, facts about the machine, output.
+"""What every benchmark shares: options, paired timing, peak memory, machine facts, output.
 
 A number of a benchmark means something beside another one of the same run: forms that are compared
 take turns, and ratios are taken turn by turn.
@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -128,6 +130,11 @@ def _status_bytes(field: str) -> int:
     found = re.search(rf"^{field}:\s+(\d+) kB$", text, flags=re.MULTILINE)
     assert found, f"this kernel does not tell {field}"
     return int(found[1]) * 1024
+
+
+def import_lazy_modules() -> None:
+    """Let pyarrow import pandas, if there is one: it would with the first conversion."""
+    pyarrow.array([0]).to_numpy()
 
 
 def memory_rollup() -> dict[str, int]:

@@ -1,7 +1,8 @@
 """Cost of drawing the training masks of one batch, by missing protocol.
 
-``one draw`` is a floor: a rate per utterance and one uniform table per modality for the whole batch,
-from one generator. Its numbers would depend on batch and padding, which training masks must not.
+``one draw`` is a floor: a rate per utterance and one uniform table per modality for the whole
+batch, from one generator. Its numbers would depend on batch and padding, which training masks must
+not.
 
 Shapes: B batch, T padded steps of a modality.
 """
@@ -68,11 +69,11 @@ def _one_draw(
 ) -> PerModality[np.ndarray]:
     rate_B1 = rng.random((len(lengths.text), 1))
 
-    def observed_BT(lengths_B: np.ndarray, steps: int) -> np.ndarray:
+    def observed(lengths_B: np.ndarray, steps: int) -> np.ndarray:
         valid_BT = np.arange(steps) < lengths_B[:, None]
         return (rng.random((len(lengths_B), steps)) > rate_B1) & valid_BT
 
-    return lengths.zip_map(pad_to, observed_BT)
+    return lengths.zip_map(pad_to, observed)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Evaluation of one frozen run at many missing rates: the loop over rates as `evaluate` runs it.
 
-``one evaluator`` is that loop: model and store are loaded once. ``loading per rate`` evaluates the
-same rates with everything loaded anew for each, as the published code does. Every rate predicts the
-validation and the test split, factual and counterfactual; rows and predictions are written as usual.
+``one evaluator`` is that loop: model and store are loaded once. ``loading per rate`` loads
+everything anew for each rate, as the published code does, but through this project's mapped store.
+Every rate predicts the validation and the test split, factual and counterfactual; rows and
+predictions are written as usual.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def main(argv: list[str]) -> None:
         ],
     )
     report.note(
-        f"Loading per rate / one evaluator: {text_of(found['loading_over_one'], 2)}. In the loop the "
-        f"first rate takes {text_of(found['first_rate_seconds'], 2)} s, a later one "
+        f"Loading per rate / one evaluator: {text_of(found['loading_over_one'], 2)}. In the loop "
+        f"the first rate takes {text_of(found['first_rate_seconds'], 2)} s, a later one "
         f"{text_of(found['later_rate_seconds'], 2)} s."
     )
     report.show()

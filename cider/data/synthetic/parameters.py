@@ -27,7 +27,7 @@ class WordParameters:
     """Share of negators. The next word is always a sentiment word with its polarity reversed."""
     bias: float = 0.20
     """Share of bias words."""
-    bias_lean: float = 0.45
+    bias_lean: float = 0.5
     """Training association: the positive share of bias words is (1 + lean * polarity) / 2."""
     sentiment: float = 0.02
     """Share of sentiment words at arousal 0, in a neutral utterance."""

@@ -1,0 +1,95 @@
+"""Every benchmark runs at the smallest sizes and prints one JSON result; no number is judged."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+SHARED = ("corpora", "measuring", "plain_fusion", "specs")
+TINY_RUN = "--batch-size 4 --layers 1 --heads 2"
+
+
+@pytest.fixture
+def result_of(monkeypatch, capsys):
+    """Function of (name, options) that runs a benchmark in this process and returns its JSON."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def run(name, options):
+        importlib.import_module(name).main([*options.split(), "--json"])
+        printed = capsys.readouterr().out.splitlines()
+        assert len(printed) == 1
+        return json.loads(printed[0])
+
+    return run
+
+
+def test_every_benchmark_has_a_test_here_and_a_row_in_the_readme():
+    names = {path.stem for path in FOLDER.glob("*.py")} - set(SHARED)
+    tested = {name.removeprefix("test_").split("_prints")[0] for name in globals()}
+    assert names <= tested
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(f"`benchmarks/{name}.py`" in readme for name in names)
+
+
+def test_fusion_prints_time_and_memory_of_forms_that_agree(result_of):
+    found = result_of("fusion", "--batch-size 4 --lengths 5 5 5 --repetitions 2")
+    assert len(found["results"]) == 4
+    for case in found["results"].values():
+        assert set(case["milliseconds"]) == set(case["peak_bytes"]) == {"blockwise", "plain", "one"}
+        assert len(case["plain_over_blockwise"]["values"]) == 2
+        assert case["largest_difference"] < 1e-5
+
+
+def test_training_step_prints_steps_and_evaluation_by_padding(result_of):
+    options = f"{TINY_RUN} --rows 24 --evaluated-rows 8 --steps 2 --repetitions 2 --no-memory"
+    results = result_of("training_step", f"{options} --forms plain batch bucketed")["results"]
+    assert list(results) == ["plain", "batch", "bucketed"]
+    assert results["plain"]["padded_steps"] == [50, 375, 500]
+    assert results["bucketed"]["padded_steps"][0] <= results["batch"]["padded_steps"][0] < 50
+    assert "evaluation_seconds" in results["batch"]
+    assert sum(results["batch"]["share"].values()) == pytest.approx(1)
+
+
+def test_training_step_prints_a_result_with_lengths_of_transcripts(result_of, tmp_path):
+    table = tmp_path / "transcripts.csv"
+    table.write_text("id,text\n1,two words\n2,now these are four\n", encoding="utf-8")
+    options = f"{TINY_RUN} --rows 8 --evaluated-rows 4 --steps 1 --repetitions 1 --no-memory"
+    found = result_of(
+        "training_step", f"{options} --encoder none --forms batch --lengths-from {table}"
+    )
+    # Four words and two special tokens.
+    assert found["results"]["batch"]["padded_steps"][0] == 6
+
+
+def test_data_import_prints_speed_sizes_and_memory(result_of):
+    results = result_of("data_import", "--corpus mosi --rows 20 --repetitions 1")["results"]
+    assert 0 < results["store_bytes"] < results["pickle_bytes"]
+    assert set(results["peak_bytes"]) == {"import", "pickle.load", "verify"}
+
+
+def test_loaders_memory_prints_what_each_loader_adds(result_of):
+    results = result_of("loaders_memory", "--rows 40 --loaders 2 --batch-size 16")["results"]
+    assert [loader["batches"] for loader in results["loaders"]] == [5, 5]
+    assert results["baseline_bytes"] > results["store_bytes"] > 0
+
+
+def test_missing_masks_prints_every_protocol(result_of):
+    options = "--batch-size 4 --batches 2 --repetitions 2"
+    assert set(result_of("missing_masks", options)["results"]) >= {"rmfm", "stmfm", "one draw"}
+
+
+def test_robustness_evaluation_prints_both_loops(result_of):
+    options = f"{TINY_RUN} --rows 8 4 4 --rates 3 --repetitions 1"
+    results = result_of("robustness_evaluation", options)["results"]
+    assert results["conditions"] == ["rmfm@0", "rmfm@0.5", "rmfm@1"]
+    assert len(results["later_rate_seconds"]["values"]) == 2
+
+
+def test_report_prints_tables_with_facts_of_the_machine(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    options = ["--batch-size", "4", "--batches", "1", "--repetitions", "1"]
+    importlib.import_module("missing_masks").main(options)
+    printed = capsys.readouterr().out
+    assert all(fact in printed for fact in ("date", "cpu", "cores", "torch", "ray", "| rmfm"))
