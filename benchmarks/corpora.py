@@ -108,7 +108,7 @@ def count_words(path: Path) -> np.ndarray:
         else:
             with path.open(encoding="utf-8", newline="") as file:
                 texts = [row["text"] for row in csv.DictReader(file)]
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError) as error:
         sys.exit(f"{path} must be a parquet or CSV file with a column text, got {error!r}")
     return np.array([len(str(text).split()) for text in texts], dtype=np.int64)
 

@@ -40,7 +40,7 @@ def options() -> argparse.ArgumentParser:
     specs.add_options(parser)
     parser.add_argument("--rates", type=int, default=11, help="missing rates from 0 to 1")
     parser.add_argument("--protocol", default="rmfm")
-    parser.add_argument("--rows", type=int, nargs=3, default=(256, 229, 686), help="of each split")
+    parser.add_argument("--rows", type=int, nargs=3, default=(256, 128, 384), help="of each split")
     parser.add_argument("--repetitions", type=int, default=3)
     return parser
 

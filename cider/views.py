@@ -35,7 +35,7 @@ def incomplete_view(view: View, observed: PerModality[BoolTensor], ids: TokenIds
 
 
 def counterfactual_view(view: View, kept_words: Tensor, ids: TokenIds) -> View:
-    """Return the view with counterfactual text (Eq. 27): every word that is no bias word is [MASK].
+    """Return the view with counterfactual text: every word that is no bias word (Eq. 27) is [MASK].
 
     Args:
         view: a complete or incomplete view; its audio and vision stay.

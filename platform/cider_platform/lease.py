@@ -82,6 +82,24 @@ def hold(path: Path, what: str, *, wait: bool = False) -> Iterator[Lease]:
             _unlock(file)
 
 
+def has_living_owner(path: Path) -> bool:
+    """Return whether a lease is held by a process that lives, as far as can be seen from here."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            owner, age = _read_owner(file), _age(file)
+    except FileNotFoundError:
+        return False
+    if owner.get("host") != platform.node():
+        return bool(owner) and age < STALE_SECONDS
+    try:
+        os.kill(int(owner["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, and is another user's
+        return True
+    return True
+
+
 def _beat(descriptor: int, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
         # A full or vanished disk ends the work itself with a better message than the heartbeat's.

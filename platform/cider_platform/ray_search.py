@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import traceback
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from ray.tune.search import Searcher
 
 from cider.errors import CiderError
 from cider.spec import RunSpec
-from cider_platform.layout import RunFolder
+from cider_platform.layout import RunFolder, now
 from cider_platform.lease import hold
 from cider_platform.search import Report
 from cider_platform.trial import read_epochs
@@ -63,7 +64,8 @@ def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
     every epoch of it.
 
     Args:
-        config: ``spec``, the resolved spec as JSON, and ``run``, its id as the driver knows it.
+        config: ``number`` of the trial, ``spec``, the resolved spec as JSON, and ``run``, its id
+            as the driver knows it.
         train: yields epoch results.
         runtime: where and how to run.
     """
@@ -89,10 +91,10 @@ def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
                 is_last = _is_last(spec, result.epoch, result.best_epoch)
                 _say(Report(history=history, is_last=is_last))
         except Exception as error:
-            is_ours = isinstance(error, CiderError)
-            _say(
-                Report(history=[], error=f"{'' if is_ours else type(error).__name__ + ': '}{error}")
-            )
+            with folder.log.open("a", encoding="utf-8") as log:
+                log.write(f"{now()} trial {config['number']}\n{traceback.format_exc()}")
+            kind = "" if isinstance(error, CiderError) else f"{type(error).__name__}: "
+            _say(Report(history=[], error=f"{kind}{error}"))
             return
         _say(Report(history=history[-1:], is_last=True, is_finished=True))
 
@@ -246,6 +248,8 @@ def run_on_ray(
             ),
         )
         tuner.fit()
+    for number in search.ledger.live:
+        search.on_lost(number, "Ray Tune lost it")
 
 
 def _trial_name(trial: Trial) -> str:

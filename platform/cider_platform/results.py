@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cider.errors import CiderError, NothingMatchedError, UsageError
 from cider_platform.layout import RunFolder, read_json
+from cider_platform.lease import has_living_owner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,8 @@ class RunRecord:
 
     folder: RunFolder
     state: str
-    """RUNNING, COMPLETE, FAILED or PRUNED; UNREADABLE with the reason in ``error``."""
+    """RUNNING, COMPLETE, FAILED or PRUNED; STOPPED if it says RUNNING but no process trains it;
+    UNREADABLE with the reason in ``error``."""
     spec: dict[str, Any]
     status: dict[str, Any]
     result: dict[str, Any]
@@ -96,6 +98,8 @@ def read_run(folder: RunFolder) -> RunRecord:
             if path.is_file():
                 files[name] = read_json(path)
         state = str(status.get("state", "RUNNING"))
+        if state == "RUNNING" and not has_living_owner(folder.lease):
+            state = "STOPPED"
         error = str(status.get("error", ""))
     except (CiderError, OSError) as problem:
         state, error = "UNREADABLE", str(problem)

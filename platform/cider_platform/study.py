@@ -122,7 +122,8 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
 
 
 def _said(value: object) -> str:
-    return "nothing" if value is None else repr(value)
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 40 else f"{text[:20]}..."
 
 
 def write_definition(folder: StudyFolder, definition: Mapping[str, Any]) -> None:

@@ -39,17 +39,32 @@ def seconds(value: float) -> str:
 def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[object]]]:
     """Return headings and cells for the rows of ``evaluation.evaluate_run``.
 
-    Validation and test metrics stand side by side.
+    A few conditions become pairs of columns, validation beside sealed test, with a row per metric;
+    many conditions become rows, with the sealed-test metrics as columns.
     """
     metrics = list(rows[0]["test"]) if rows else []
-    columns = ["protocol", "missing", "tau"]
-    columns += [f"{split} {name}" for name in metrics for split in ("valid", "test")]
-    cells: list[list[object]] = []
-    for row in rows:
-        missing = f"kept {row['kept']}" if row["kept"] else f"{row['rate']:g}"
-        scores = [number(row[split].get(name)) for name in metrics for split in ("valid", "test")]
-        cells.append([row["protocol"], missing, f"{row['tau']:g}", *scores])
-    return columns, cells
+    if len(rows) > _MOST_PAIRS:
+        columns = ["missing", "tau", *(f"test {name}" for name in metrics)]
+        return columns, [
+            [_condition(row), f"{row['tau']:g}", *(number(row["test"][name]) for name in metrics)]
+            for row in rows
+        ]
+    columns = ["metric"]
+    columns += [f"{split} {_condition(row)}" for row in rows for split in ("valid", "test")]
+    cells: list[list[object]] = [
+        [name, *(number(row[split].get(name)) for row in rows for split in ("valid", "test"))]
+        for name in metrics
+    ]
+    return columns, [*cells, ["tau", *(f"{row['tau']:g}" for row in rows for _ in range(2))]]
+
+
+_MOST_PAIRS = 3
+
+
+def _condition(row: Mapping[str, Any]) -> str:
+    if row["kept"]:
+        return f"kept {row['kept']}"
+    return f"{row['protocol']} {row['rate']:g}"
 
 
 def title(text: str, marks: Sequence[str]) -> str:

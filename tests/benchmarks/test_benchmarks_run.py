@@ -43,7 +43,7 @@ def test_fusion_prints_time_and_memory_of_forms_that_agree(result_of):
 
 
 def test_training_step_prints_steps_and_evaluation_by_padding(result_of):
-    options = f"{TINY_RUN} --rows 24 --evaluated-rows 8 --steps 2 --repetitions 2 --no-memory"
+    options = f"{TINY_RUN} --rows 16 --evaluated-rows 4 --steps 2 --repetitions 1 --no-memory"
     results = result_of("training_step", f"{options} --forms plain batch bucketed")["results"]
     assert list(results) == ["plain", "batch", "bucketed"]
     assert results["plain"]["padded_steps"] == [50, 375, 500]

@@ -1,10 +1,16 @@
 """Finding runs: listed, resolved from the beginning of an id, marked."""
 
+import json
+import platform
+import subprocess
+import sys
+
 import pytest
 
 from cider.errors import NothingMatchedError, UsageError
 from cider.spec import DataConfig, RunSpec, SelectionConfig
 from cider_platform.layout import RunFolder, write_json_atomic
+from cider_platform.lease import hold
 from cider_platform.results import all_runs, find_run
 
 
@@ -60,6 +66,19 @@ def test_imported_corpus_that_was_generated_is_marked_by_its_result(tmp_path):
     spec = RunSpec(data=DataConfig(dataset="mine"))
     write_run(tmp_path, "cccc", spec, synthetic=True, score=0.5)
     assert find_run(tmp_path, "cccc").marks == ["synthetic"]
+
+
+def test_run_that_says_running_is_stopped_unless_a_living_process_holds_it(tmp_path):
+    folder = write_run(tmp_path, "dddd", RunSpec(), state="RUNNING")
+    assert find_run(tmp_path, "dddd").state == "STOPPED"
+    with hold(folder.lease, "run dddd"):
+        assert find_run(tmp_path, "dddd").state == "RUNNING"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    folder.lease.write_text(json.dumps({"host": platform.node(), "pid": dead.pid}))
+    assert find_run(tmp_path, "dddd").state == "STOPPED"
+    folder.lease.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    assert find_run(tmp_path, "dddd").state == "RUNNING"
 
 
 def test_damaged_run_is_listed_with_its_reason(results):

@@ -188,8 +188,11 @@ def test_slots_fill_cores_memory_and_gpus():
     for wrong in ({"slots": 0}, {"cpus_per_trial": 0}):
         with pytest.raises(CiderError, match="at least 1"):
             choose_slots("cpu", **wrong)
-    with pytest.raises(CiderError, match="gpus-per-trial"):
-        choose_slots("cuda", gpus_per_trial=2, num_gpus=1)
+    for wrong in ({"gpus_per_trial": 2}, {"gpus_per_trial": 0}, {"slots": 2}):
+        with pytest.raises(CiderError, match="gpus-per-trial"):
+            choose_slots("cuda", num_gpus=1, **wrong)
+    with pytest.raises(CiderError, match="CUDA_VISIBLE_DEVICES"):
+        choose_slots("cuda:1", num_gpus=2)
 
 
 def test_job_differs_from_the_base_in_the_searched_fields_alone(spec, runtime):

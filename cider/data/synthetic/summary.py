@@ -26,11 +26,11 @@ def summary(manifest: Manifest) -> list[str]:
     """Return lines of text about a synthetic corpus, for people.
 
     Raises:
-        StoreError: if the manifest is not that of a synthetic corpus.
+        StoreError: if the corpus was not generated, but imported or re-partitioned.
     """
     generator = manifest.generator
-    if not manifest.synthetic or generator is None:
-        raise StoreError(f"{manifest.key} is not a synthetic corpus")
+    if generator is None or "best_accuracy" not in generator:
+        raise StoreError(f"{manifest.key} was not generated as a synthetic corpus")
     best = generator["best_accuracy"]
     leans = ", ".join(f"{lean:+.2f} in {split}" for split, lean in generator["bias_lean"].items())
     lines = [

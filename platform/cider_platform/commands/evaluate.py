@@ -80,7 +80,7 @@ def _print(data: dict[str, object], folder: Path) -> None:
     assert isinstance(areas, dict)
     assert isinstance(marks, list)
     columns, cells = evaluation_table(rows)
-    emit_table(columns, cells, title=title(f"run {data['run']}", marks), right=columns[2:])
+    emit_table(columns, cells, title=title(f"run {data['run']}", marks), right=columns[1:])
     if areas:
         emit_table(
             ["AUILC over these rates", "test"],

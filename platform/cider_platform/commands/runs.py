@@ -21,7 +21,7 @@ COLUMNS = ("run", "state", "dataset", "task", "alignment", "distribution", "mode
 def list_runs(
     dataset: Annotated[str | None, typer.Option(help="Only runs of this corpus.")] = None,
     state: Annotated[
-        str | None, typer.Option(help="Only RUNNING, COMPLETE, FAILED or PRUNED runs.")
+        str | None, typer.Option(help="Only RUNNING, STOPPED, COMPLETE, FAILED or PRUNED runs.")
     ] = None,
     results: Results = None,
     json: Json = False,
@@ -107,4 +107,4 @@ def _print_run(record: RunRecord) -> None:
     evaluations = _evaluations(record)
     if evaluations:
         columns, cells = evaluation_table(evaluations)
-        emit_table(columns, cells, title="sealed test", right=columns[2:])
+        emit_table(columns, cells, title="sealed test", right=columns[1:])

@@ -139,5 +139,5 @@ def _report(folder: RunFolder, spec: RunSpec, runtime: Runtime, *, as_json: bool
         return
     say(f"sealed test evaluated in {time.monotonic() - started:.1f} s")
     columns, cells = evaluation_table(rows)
-    emit_table(columns, cells, title=title(f"run {folder.run_id}", record.marks), right=columns[2:])
+    emit_table(columns, cells, title=title(f"run {folder.run_id}", record.marks), right=columns[1:])
     say(f"files: {folder.root}")

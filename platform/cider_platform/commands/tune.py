@@ -256,20 +256,21 @@ def _print(plan: Plan, data: dict[str, Any]) -> None:
     emit_table(
         ["field", "best", "searched over"],
         [[path, number(best["params"][path]), values] for path, _, values in axes],
-        title=title(f"best configuration of study {data['study']}", best["marks"]),
+        title=title("best configuration", best["marks"]),
         right=["best"],
     )
     columns, cells = evaluation_table(best["evaluations"])
     emit_table(
         columns,
         cells,
-        title=title("validation and sealed-test scores of the best", best["marks"]),
-        right=columns[2:],
+        title=title("its validation and sealed-test scores", best["marks"]),
+        right=columns[1:],
     )
     counts = ", ".join(f"{count} {state}" for state, count in sorted(data["trials"].items()))
     emit_table(
         ["fact", "value"],
         [
+            ["study", data["study"]],
             [f"selected by validation {best['metric']}", number(best["validation"])],
             ["run", f"{best['run']} (trial {best['trial']}, epoch {best['epoch']})"],
             ["run folder", best["folder"]],
