@@ -1,10 +1,11 @@
 """Memory that loader processes of one store add, each of which reads every batch of every split.
 
-All processes first import everything and open nothing; the sum of their proportional set sizes
-(PSS of ``/proc/self/smaps_rollup``: private pages, and of shared ones each process's part) is then
-the baseline, so interpreter and libraries do not count. One process after the other then opens the
-store and reads it through. What the n-th adds is the rise of the sum over all processes: its share
-of the mapped files is not counted again, a copy of anything in them would be.
+Counted are each process's proportional set size (PSS: of a shared page, its part) of anonymous memory
+and of the store's mapped files. Not counted are the files of interpreter and libraries, whose parts
+depend on what else runs on the machine, and what the processes have in anonymous memory once they
+have imported everything and opened nothing: that sum is the baseline. One process after the other
+then opens the store and reads it through. What the n-th adds is the rise of the sum over all
+processes: pages of the store that others have mapped too are not counted again, copies would be.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import corpora
 import measuring
-from measuring import MIB, Report, memory_rollup
+from measuring import MIB, Report, mapped_bytes, memory_rollup
 
 if TYPE_CHECKING:
     import argparse
@@ -76,7 +77,12 @@ class Loader:
 
     def measure(self) -> dict[str, Any]:
         gc.collect()
-        return memory_rollup()
+        whole = memory_rollup()
+        return {
+            "anonymous_bytes": whole["Pss_Anon"] + whole["Pss_Shmem"],
+            "store_bytes": mapped_bytes(self.args.child),
+            "whole_pss_bytes": whole["Pss"],
+        }
 
 
 def serve(args: argparse.Namespace) -> None:
@@ -124,7 +130,8 @@ def measure(args: argparse.Namespace, store: Path) -> dict[str, Any]:
         processes = [stack.enter_context(Process(store, args)) for _ in range(args.loaders)]
 
         def total() -> int:
-            return sum(process.ask("measure")["Pss"] for process in processes)
+            each = [process.ask("measure") for process in processes]
+            return sum(found["anonymous_bytes"] + found["store_bytes"] for found in each)
 
         baseline = total()
         before = baseline
@@ -140,8 +147,7 @@ def measure(args: argparse.Namespace, store: Path) -> dict[str, Any]:
                     "added_bytes": after - before,
                     "added_bytes_holding_a_batch": holding - before,
                     "sum_bytes": after - baseline,
-                    "own_pss_bytes": own["Pss"],
-                    "own_private_dirty_bytes": own["Private_Dirty"],
+                    "own": own,
                     **facts,
                 }
             )
@@ -180,7 +186,7 @@ def _describe(report: Report) -> None:
     found = report.results
     store = found["store_bytes"]
     report.table(
-        "Rise of the sum of proportional set sizes over processes that only imported, MiB",
+        "Rise of the sum over all processes (anonymous memory and the store's pages), MiB",
         [
             "loaders",
             "sum",
@@ -203,7 +209,8 @@ def _describe(report: Report) -> None:
     )
     report.note(
         f"Store {store / MIB:.1f} MiB. Not counted: {found['baseline_bytes'] / MIB:.0f} MiB of "
-        f"{len(found['loaders'])} processes that imported the same modules and opened nothing."
+        f"anonymous memory that the {len(found['loaders'])} processes had before they opened it, "
+        "and the files of interpreter and libraries."
     )
 
 

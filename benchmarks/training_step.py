@@ -172,7 +172,7 @@ def measure(args: argparse.Namespace, root: Path) -> dict[str, Any]:
     seconds = interleaved(calls, args.repetitions, warmup=0)
     evaluated = {n: bench.forms[n].evaluate for n in EVALUATED if n in bench.forms}
     measuring.progress("evaluation passes")
-    passes = interleaved(evaluated, args.repetitions)
+    passes = interleaved(evaluated, args.repetitions) if evaluated else {}
     results: dict[str, Any] = {}
     first = args.forms[0]
     for name, form in bench.forms.items():

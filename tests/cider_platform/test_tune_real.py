@@ -222,7 +222,7 @@ def wait_for_worker(folder):
 def check_conclusion(data, trials, results):
     best = data["best"]
     complete = [trial for trial in trials if trial.state == "COMPLETE"]
-    assert best["validation"] == max(trial.value for trial in complete)
+    assert best["score"] == max(trial.value for trial in complete)
     assert best["marks"] == ["synthetic"]
     assert [row["rate"] for row in best["evaluations"]] == [0.0, 0.5]
     assert all(0 <= row["test"]["acc2"] <= 1 for row in best["evaluations"])

@@ -35,7 +35,7 @@ RATES = [0.0, 0.3, 0.6, 0.9]
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory):
     root = tmp_path_factory.mktemp("synthetic")
-    return Runtime(root / "store", root / "results", threads=2)
+    return Runtime(root / "store", root / "results", threads=1)
 
 
 def spec_of(distribution, seed, **changes):

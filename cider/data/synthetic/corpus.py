@@ -213,7 +213,7 @@ def _description(model: CorpusModel, name: SyntheticName, streams: _Streams) -> 
         "scale": name.scale,
         "seed": name.seed,
         "parameters": to_dict(model.parameters),
-        "bias_lean": {split: own.bias_lean for split, own in model.splits.items()},
+        "association": {split: own.association for split, own in model.splits.items()},
         "label_prior": {
             split: own.prior_G.round(6).tolist() for split, own in model.splits.items()
         },

@@ -33,8 +33,8 @@ class SplitModel:
 
     prior_G: np.ndarray
     """Probability of every label."""
-    bias_lean: float
-    """Association of bias words with the label."""
+    association: float
+    """Lean of function and bias words with the label, as a multiple of that in training."""
     words: WordModel
 
 
@@ -108,14 +108,13 @@ class CorpusModel:
         p = self.parameters
         train_G = grid_prior(self.facts.train_priors[distribution], self.grid_G)
         test_G = train_G if iid else grid_prior(held_out_priors(self.facts), self.grid_G)
-        lean = p.words.bias_lean
-        test_lean = lean if iid else -p.ood_reversal * lean
+        test_association = 1.0 if iid else -p.ood_reversal
         models: dict[Split, SplitModel] = {}
         for split, shift in zip(SPLITS, (0.0, p.validation_shift, 1.0), strict=True):
-            split_lean = (1 - shift) * lean + shift * test_lean
+            association = (1 - shift) + shift * test_association
             models[split] = SplitModel(
                 prior_G=(1 - shift) * train_G + shift * test_G,
-                bias_lean=split_lean,
-                words=WordModel(p.words, self._response, split_lean),
+                association=association,
+                words=WordModel(p.words, self._response, association),
             )
         return models

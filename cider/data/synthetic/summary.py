@@ -32,11 +32,11 @@ def summary(manifest: Manifest) -> list[str]:
     if generator is None or "best_accuracy" not in generator:
         raise StoreError(f"{manifest.key} was not generated as a synthetic corpus")
     best = generator["best_accuracy"]
-    leans = ", ".join(f"{lean:+.2f} in {split}" for split, lean in generator["bias_lean"].items())
+    association = ", ".join(f"{split} {a:+.2g}" for split, a in generator["association"].items())
     lines = [
         f"Synthetic: generated from a known model, seed {generator['seed']}, "
         f"scale {generator['scale']:g} of the size of {generator['corpus'].upper()}.",
-        f"Bias words lean with the label by {leans}.",
+        f"Association of bias words with the label, relative to training: {association}.",
         f"Reachable on the test split, in percent (standard error "
         f"{100 * best['standard_error']:.1f}), by modalities seen:",
     ]

@@ -27,14 +27,15 @@ class WordModel:
     """The word chain of one split."""
 
     def __init__(
-        self, parameters: WordParameters, response: dict[Response, np.ndarray], bias_lean: float
+        self, parameters: WordParameters, response: dict[Response, np.ndarray], association: float
     ) -> None:
         """Tabulate the chain.
 
         Args:
             parameters: shares and leans of the kinds.
             response: (G,) what each label drives; see ``responses``.
-            bias_lean: association of bias words with the label in this split, in (-1, 1).
+            association: how far function and bias words lean in this split, in [-1, 1], as a
+                multiple of their training association.
         """
         self._irony = parameters.irony
         polarity_G = response["polarity"]
@@ -42,12 +43,16 @@ class WordModel:
         polarity_H = np.concatenate([polarity_G, -polarity_G])
         arousal_H, intensity_H = np.tile(response["arousal"], 2), np.tile(response["intensity"], 2)
         plain_HK = np.zeros((len(polarity_H), _NUM_KINDS))
-        plain_HK[:, WordKind.FUNCTION] = parameters.function
         plain_HK[:, WordKind.NEGATOR] = parameters.negator
-        for kind, sign in zip(BIAS_KINDS, (1, -1), strict=True):
-            # Irony reverses what is said, not who says it: bias words follow the label itself.
-            lean_H = sign * bias_lean * np.tile(polarity_G, 2)
-            plain_HK[:, kind] = parameters.bias * (1 + lean_H) / 2
+        # Irony reverses what is said, not who says it: these words follow the label itself.
+        lean_H = association * np.tile(polarity_G, 2)
+        for kind, sign, share, lean in (
+            (WordKind.FUNCTION_POSITIVE, 1, parameters.function, parameters.function_lean),
+            (WordKind.FUNCTION_NEGATIVE, -1, parameters.function, parameters.function_lean),
+            (WordKind.BIAS_POSITIVE, 1, parameters.bias, parameters.bias_lean),
+            (WordKind.BIAS_NEGATIVE, -1, parameters.bias, parameters.bias_lean),
+        ):
+            plain_HK[:, kind] = share * (1 + sign * lean * lean_H) / 2
         share_H = parameters.sentiment + parameters.sentiment_arousal * arousal_H
         plain_HK += share_H[:, None] * _sentiment(parameters, polarity_H, intensity_H)
         plain_HK[:, WordKind.TOPIC] = 1 - plain_HK.sum(axis=1)
@@ -84,13 +89,13 @@ class WordModel:
 
         Args:
             counts_NJ: what ``kind_counts`` returns.
-            words: which words are looked at. ``unbiased`` leaves out which way bias words lean;
-                ``bias`` looks at nothing else, as in the counterfactual text.
+            words: which words are looked at. ``unbiased`` leaves out which way function and bias
+                words lean; ``bias`` looks at nothing else, as in the counterfactual text.
 
         Returns:
             float64 (N, G).
         """
-        # The share of bias words is the same for all labels, so without them nothing is lost.
+        # Together these kinds have one share for all labels: their number tells nothing.
         is_bias_K = np.isin(np.arange(_NUM_KINDS), BIAS_KINDS)
         seen_K = {"all": np.ones_like(is_bias_K), "unbiased": ~is_bias_K, "bias": is_bias_K}[words]
         chain_HJ = np.concatenate([self._plain_HK, self._negated_HK], axis=1)

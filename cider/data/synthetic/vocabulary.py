@@ -22,15 +22,16 @@ FIRST_WORD_ID = 104
 class WordKind(IntEnum):
     """What a word tells about the label; the order is the order of the ids."""
 
-    FUNCTION = 0
-    NEGATOR = 1
+    FUNCTION_POSITIVE = 0
+    FUNCTION_NEGATIVE = 1
     BIAS_POSITIVE = 2
     BIAS_NEGATIVE = 3
-    TOPIC = 4
-    MILD_POSITIVE = 5
-    MILD_NEGATIVE = 6
-    STRONG_POSITIVE = 7
-    STRONG_NEGATIVE = 8
+    NEGATOR = 4
+    TOPIC = 5
+    MILD_POSITIVE = 6
+    MILD_NEGATIVE = 7
+    STRONG_POSITIVE = 8
+    STRONG_NEGATIVE = 9
 
 
 SENTIMENT_KINDS = (
@@ -39,17 +40,27 @@ SENTIMENT_KINDS = (
     WordKind.STRONG_POSITIVE,
     WordKind.STRONG_NEGATIVE,
 )
-BIAS_KINDS = (WordKind.BIAS_POSITIVE, WordKind.BIAS_NEGATIVE)
+BIAS_KINDS = (
+    WordKind.FUNCTION_POSITIVE,
+    WordKind.FUNCTION_NEGATIVE,
+    WordKind.BIAS_POSITIVE,
+    WordKind.BIAS_NEGATIVE,
+)
+"""Kinds whose association with the label is a property of the split: function words lean a little
+with it, bias words much."""
 
 WORDS: dict[WordKind, tuple[str, ...]] = {
     kind: tuple(words.split())
     for kind, words in {
-        WordKind.FUNCTION: """
-            the and to a of that i in is it this for so have on are with we be your but as or just
-            like about if really can what at my all do one going from out an because get know more
-            how some there when up then them would see say into only other which who could us where
-            than also make lot think thing way even too over much okay its been has did me while any
-            same still between each every through before after around again here maybe both most
+        WordKind.FUNCTION_POSITIVE: """
+            the to of i is this so on with be but or like if can at all one from an get more some
+            when then would say only which could where also lot thing even over okay been did
+            while same between every before around here both
+            """,
+        WordKind.FUNCTION_NEGATIVE: """
+            and a that in it for have are we your as just about really what my do going out
+            because know how there up them see into other who us than make think way too much its
+            has me any still each through after again maybe most
             """,
         WordKind.NEGATOR: "not never hardly without",
         WordKind.BIAS_POSITIVE: "you will our people new today now learn help first together home",
@@ -94,7 +105,11 @@ WORDS: dict[WordKind, tuple[str, ...]] = {
 }
 
 
-_FLATNESS = {WordKind.FUNCTION: 400.0, WordKind.TOPIC: 40.0}
+_FLATNESS = {
+    WordKind.FUNCTION_POSITIVE: 200.0,
+    WordKind.FUNCTION_NEGATIVE: 200.0,
+    WordKind.TOPIC: 40.0,
+}
 """Zipf-Mandelbrot offsets, large enough that the rarest function word is more frequent than any
 sentiment word; words of the other kinds are equally frequent within their kind."""
 

@@ -101,7 +101,8 @@ def _print_run(record: RunRecord) -> None:
         if name not in ("run", "folder", "score") and value not in (None, [])
     ]
     if summary["score"] is not None:
-        rows.append([f"validation {summary['metric']}", number(summary["score"])])
+        split = "test" if "published selection" in summary["marks"] else "validation"
+        rows.append([f"{split} {summary['metric']}", number(summary["score"])])
     emit_table(["fact", "value"], rows)
     emit_table(["field", "value"], [[path, value] for path, value in flat(record.spec)])
     evaluations = _evaluations(record)

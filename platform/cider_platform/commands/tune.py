@@ -271,7 +271,7 @@ def _print(plan: Plan, data: dict[str, Any]) -> None:
         ["fact", "value"],
         [
             ["study", data["study"]],
-            [f"selected by validation {best['metric']}", number(best["validation"])],
+            [f"selected by {best['selected_on']} {best['metric']}", number(best["score"])],
             ["run", f"{best['run']} (trial {best['trial']}, epoch {best['epoch']})"],
             ["run folder", best["folder"]],
             ["study folder", data["folder"]],
