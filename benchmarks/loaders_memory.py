@@ -1,11 +1,11 @@
 """Memory that loader processes of one store add, each of which reads every batch of every split.
 
-Counted are each process's proportional set size (PSS: of a shared page, its part) of anonymous memory
-and of the store's mapped files. Not counted are the files of interpreter and libraries, whose parts
-depend on what else runs on the machine, and what the processes have in anonymous memory once they
-have imported everything and opened nothing: that sum is the baseline. One process after the other
-then opens the store and reads it through. What the n-th adds is the rise of the sum over all
-processes: pages of the store that others have mapped too are not counted again, copies would be.
+Counted are each process's proportional set size (PSS: of a shared page, its part) of anonymous
+memory and of the store's mapped files. Not counted are the files of interpreter and libraries,
+whose parts depend on what else runs on the machine, and the anonymous memory of processes that have
+imported everything and opened nothing: that sum is the baseline. One process after the other then
+opens the store and reads it through. What the n-th adds is the rise of the sum over all processes:
+pages of the store that others have mapped too are not counted again, copies would be.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ def measure(args: argparse.Namespace, store: Path) -> dict[str, Any]:
             each = [process.ask("measure") for process in processes]
             return sum(found["anonymous_bytes"] + found["store_bytes"] for found in each)
 
+        total()  # the first measurement takes some memory itself
         baseline = total()
         before = baseline
         loaders = []

@@ -28,7 +28,7 @@ class WordParameters:
     positive half's share is (1 + lean * polarity) / 2."""
     negator: float = 0.01
     """Share of negators. The next word is always a sentiment word with its polarity reversed."""
-    bias: float = 0.12
+    bias: float = 0.08
     """Share of bias words."""
     bias_lean: float = 0.5
     """Training association of bias words, as ``function_lean``."""

@@ -55,16 +55,16 @@ WORDS: dict[WordKind, tuple[str, ...]] = {
         WordKind.FUNCTION_POSITIVE: """
             the to of i is this so on with be but or like if can at all one from an get more some
             when then would say only which could where also lot thing even over okay been did
-            while same between every before around here both
+            while same between every before around here both back first during under down
             """,
         WordKind.FUNCTION_NEGATIVE: """
             and a that in it for have are we your as just about really what my do going out
             because know how there up them see into other who us than make think way too much its
-            has me any still each through after again maybe most
+            has me any still each through after again maybe most were until own off since
             """,
         WordKind.NEGATOR: "not never hardly without",
-        WordKind.BIAS_POSITIVE: "you will our people new today now learn help first together home",
-        WordKind.BIAS_NEGATIVE: "was they he movie had those back were old film plot guy",
+        WordKind.BIAS_POSITIVE: "you will our people new now",
+        WordKind.BIAS_NEGATIVE: "was they he movie had those",
         WordKind.TOPIC: """
             actor album animal answer apple army artist aunt author autumn baby bag band bank basket
             beach bean bed bell bench bicycle bird blanket board boat body bone book border bottle
