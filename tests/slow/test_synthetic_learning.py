@@ -5,6 +5,7 @@ Minutes; run with ``-m slow``. The figures of the last run are in docs/results.m
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from statistics import mean, stdev
 
 import pytest
@@ -78,7 +79,7 @@ def test_cider_reaches_nine_tenths_of_the_best_and_falls_with_the_rate(runtime, 
         print(f"\niid acc2 at {RATES}: {[round(value, 3) for value in curve]}, best {best}")
     assert curve[0] >= 0.9 * best
     # 466 test utterances: two standard errors of a difference between rates are about 0.03
-    assert all(later <= earlier + 0.03 for earlier, later in zip(curve, curve[1:], strict=False))
+    assert all(later <= earlier + 0.03 for earlier, later in pairwise(curve))
     assert curve[-1] < curve[0] - 0.1
 
 

@@ -8,6 +8,7 @@ less noise. Legend: N drawn utterances, G label grid, C classes, J counts of wor
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,6 @@ METRICS = ("acc2", "acc2_of_best_acc3", "acc3", "acc7")
 ``acc2_of_best_acc3`` is what a three-class predictor reaches that maximises ``acc3`` instead."""
 MODALITY_SETS = tuple("".join(m.letter for m in subset) for subset in SUBSETS)
 """LAV, LA, LV, AV, L, A, V: what the predictor sees."""
-_SMALLEST = 1e-300
 
 
 def best_accuracy(
@@ -52,17 +52,19 @@ def best_accuracy(
         ``samples`` beside the predictors.
     """
     own, train = model.splits[split], model.splits["train"]
-    evidence = draw_evidence(model, split, samples, rng)
+    seen = draw_evidence(model, split, samples, rng)
+    truth = (own.prior_G, log_likelihoods(own, seen))
+    believed = {
+        "best_reachable": truth,
+        "best_from_training": (train.prior_G, log_likelihoods(train, seen)),
+        "best_without_bias_words": (train.prior_G, log_likelihoods(train, seen, "unbiased")),
+    }
     table: dict[str, Any] = {name: {metric: {} for metric in METRICS} for name in PREDICTORS}
     largest = 0.0
     for letters in MODALITY_SETS:
-        truth_NG = posterior(own, evidence, letters)
-        beliefs = {
-            "best_reachable": truth_NG,
-            "best_from_training": posterior(train, evidence, letters),
-            "best_without_bias_words": posterior(train, evidence, letters, words="unbiased"),
-        }
-        for name, belief_NG in beliefs.items():
+        truth_NG = posterior(*truth, letters)
+        for name, belief in believed.items():
+            belief_NG = posterior(*belief, letters)
             for metric in METRICS:
                 right_N, scale = _chance_right(metric, belief_NG, truth_NG, model.grid_G, own)
                 table[name][metric][letters] = round(float(right_N.mean() / scale), 4)
@@ -71,27 +73,35 @@ def best_accuracy(
     return {**table, "standard_error": round(largest, 5), "samples": samples}
 
 
-def posterior(
-    believed: SplitModel,
-    evidence: Mapping[str, np.ndarray],
-    letters: str,
-    words: Words = "all",
-) -> np.ndarray:
-    """Return the probability of every label given what is seen, (N, G).
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What N utterances show, as far as it tells about the label."""
+
+    word_counts_NJ: np.ndarray
+    """``kind_counts`` of the words."""
+    frames: dict[str, np.ndarray]
+    """Log-likelihood of every label given ``audio`` and ``vision``, (N, G) each."""
+
+
+def log_likelihoods(
+    believed: SplitModel, seen: Evidence, words: Words = "all"
+) -> dict[str, np.ndarray]:
+    """Return the log-likelihood of every label by modality letter, (N, G) each.
 
     Args:
-        believed: the split whose prior and bias words the predictor believes in.
-        evidence: ``word_counts`` (N, J) from ``kind_counts``; ``audio`` and ``vision``, the
-            log-likelihoods (N, G) of ``FrameModel.log_likelihood``.
-        letters: the modalities seen, for example ``"LA"``.
+        believed: the split whose associations of words the predictor believes in.
+        seen: the utterances.
         words: which words are looked at; see ``WordModel.log_likelihood``.
     """
-    total_NG = np.log(np.maximum(believed.prior_G, _SMALLEST))[None]
-    if "L" in letters:
-        total_NG = total_NG + believed.words.log_likelihood(evidence["word_counts"], words)
-    for letter, modality in (("A", "audio"), ("V", "vision")):
-        if letter in letters:
-            total_NG = total_NG + evidence[modality]
+    text_NG = believed.words.log_likelihood(seen.word_counts_NJ, words)
+    return {"L": text_NG, "A": seen.frames["audio"], "V": seen.frames["vision"]}
+
+
+def posterior(
+    prior_G: np.ndarray, log_likelihood: Mapping[str, np.ndarray], letters: str
+) -> np.ndarray:
+    """Return the probability of every label given the modalities ``letters``, (N, G)."""
+    total_NG = np.log(prior_G) + sum(log_likelihood[letter] for letter in letters)
     weights_NG = np.exp(total_NG - total_NG.max(axis=1, keepdims=True))
     return np.asarray(weights_NG / weights_NG.sum(axis=1, keepdims=True))
 
@@ -131,19 +141,16 @@ def _chance_right(
 
 def draw_evidence(
     model: CorpusModel, split: Split, samples: int, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Draw what utterances of a split show, as ``posterior`` wants it.
-
-    Frames are drawn as their estimates, which tell as much and cost far less.
-    """
+) -> Evidence:
+    """Draw utterances of a split; frames as their estimates, which tell as much and cost less."""
     labels_N = model.sample_labels(split, samples, rng)
     lengths_N = model.sample_word_counts(samples, rng)
     words_NT = model.splits[split].words.sample(labels_N, lengths_N, rng)
-    evidence = {"word_counts": kind_counts(words_NT)}
+    seen: dict[str, np.ndarray] = {}
     for modality, frames in model.frames.items():
         frames_N = model.sample_frame_counts(modality, lengths_N, rng)
         coefficient_NC = frames.sample_coefficients(labels_N, rng)
         noise_NC = rng.standard_normal(coefficient_NC.shape)
         estimate_NC = coefficient_NC + noise_NC * np.sqrt(frames.error_variance(frames_N))
-        evidence[modality] = frames.log_likelihood(estimate_NC, frames_N)
-    return evidence
+        seen[modality] = frames.log_likelihood(estimate_NC, frames_N)
+    return Evidence(kind_counts(words_NT), seen)

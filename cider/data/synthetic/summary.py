@@ -32,7 +32,7 @@ def summary(manifest: Manifest) -> list[str]:
     if generator is None or "best_accuracy" not in generator:
         raise StoreError(f"{manifest.key} was not generated as a synthetic corpus")
     best = generator["best_accuracy"]
-    association = ", ".join(f"{split} {a:+.2g}" for split, a in generator["association"].items())
+    association = ", ".join(f"{split} {a:g}" for split, a in generator["association"].items())
     lines = [
         f"Synthetic: generated from a known model, seed {generator['seed']}, "
         f"scale {generator['scale']:g} of the size of {generator['corpus'].upper()}.",

@@ -30,8 +30,8 @@ Scale = Annotated[
     float | None,
     typer.Option(
         help="Synthetic corpora only: size as a share of the real corpus's, above 0 and at most 1; "
-        "default: what the name says (-x0.1), else 0.025 for synthetic-mosei and 0.3 for "
-        "synthetic-mosi, about 400 training utterances.",
+        "default: what the name says (-x0.5), else 0.1 for synthetic-mosei and 1 for "
+        "synthetic-mosi.",
         show_default=False,
         rich_help_panel=_DATA,
     ),
@@ -96,7 +96,7 @@ Seed = Annotated[
 Epochs = Annotated[
     int | None,
     typer.Option(
-        help="Most epochs; default: 200 as published, 6 for synthetic corpora.",
+        help="Most epochs; default: 200 as published, 4 for synthetic corpora.",
         show_default=False,
         rich_help_panel=_MODEL,
     ),
@@ -249,11 +249,8 @@ def _put(values: dict[str, Any], path: str, value: object) -> None:
 
 def _dataset_name(dataset: str, scale: float | None) -> str:
     from cider.data.synthetic import canonical_name, is_synthetic
-    from cider_platform.search import dataset_defaults
 
     if is_synthetic(dataset):
-        if scale is None and "-x" not in dataset:  # -x<scale> is how a name says it
-            scale = dataset_defaults(dataset).scale
         return canonical_name(dataset, scale=scale)
     if scale is not None:
         raise UsageError(f"--scale is only for synthetic corpora, got it with dataset {dataset!r}")

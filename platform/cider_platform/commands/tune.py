@@ -54,7 +54,7 @@ Trials = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Total trials of the study, those it has included; default: 300 as published, 8 for "
+        help="Total trials of the study, those it has included; default: 300 as published, 6 for "
         "synthetic corpora.",
         show_default=False,
         rich_help_panel=_SEARCH,
