@@ -39,7 +39,8 @@ def config_class(name: str) -> type[Any]:
     Raises:
         UsageError: if there is no such model; the message lists those there are.
     """
-    found = lookup("model", name, {**_plugins(), **_folders()})
+    known: dict[str, EntryPoint | str] = {**_plugins(), **_folders()}
+    found = lookup("model", name, known)
     if isinstance(found, EntryPoint):
         loaded: type[Any] = found.load()
         return loaded

@@ -80,14 +80,14 @@ def _without_pooler(model_class: Any) -> dict[str, bool]:  # noqa: ANN401 - a tr
 def _quiet_transformers() -> Iterator[None]:
     """Keep transformers from reporting, at every trial, the pooler that is left out on purpose."""
     verbosity, bars = transformers_logging.get_verbosity(), is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def build_from_scratch(
