@@ -29,6 +29,8 @@ OBJECT_STORE_BYTES = 100_000_000
 
 # AF_UNIX paths end at 107 bytes and Ray adds about 62 to its folder.
 _LONGEST_FOLDER = 43
+_INNER = "r"
+_ADDED = len("/cider-12345678/") + len(_INNER)
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -92,11 +94,11 @@ def make_folder() -> Path:
         CiderError: if the system's folder for temporary files has too long a name.
     """
     for parent in (tempfile.gettempdir(), os.sep + "tmp"):
-        if len(parent) + len("/cider-12345678") <= _LONGEST_FOLDER and os.access(parent, os.W_OK):
+        if len(parent) + _ADDED <= _LONGEST_FOLDER and os.access(parent, os.W_OK):
             return Path(tempfile.mkdtemp(prefix="cider-", dir=parent))
     raise CiderError(
         f"the folder for temporary files, {tempfile.gettempdir()}, has too long a name for Ray's "
-        f"sockets; set TMPDIR to one of at most {_LONGEST_FOLDER - 15} characters"
+        f"sockets; set TMPDIR to one of at most {_LONGEST_FOLDER - _ADDED} characters"
     )
 
 
@@ -127,7 +129,9 @@ def ray_session(folder: Path, *, cpus: int, gpus: int, threads: int) -> Iterator
                     object_store_memory=OBJECT_STORE_BYTES,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    _temp_dir=str(folder),
+                    # Ray opens its folder to every user of the machine; the one around it stays
+                    # this user's alone.
+                    _temp_dir=str(folder / _INNER),
                 )
             except (OSError, RuntimeError, ValueError) as error:
                 raise CiderError(f"Ray did not start on this machine: {error}") from error

@@ -165,10 +165,11 @@ def _keep_epochs(path: Path, count: int) -> None:
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """Return the epoch results of a run, in order."""
+    """Return the epoch results of a run, in order; a last line cut off by a crash is left out."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def run_spec(folder: RunFolder) -> dict[str, Any]:
