@@ -45,7 +45,7 @@ def dataset_defaults(dataset: str) -> DatasetDefaults:
     if not dataset.startswith("synthetic-"):
         return DatasetDefaults(trials=300, fields={})
     fields: dict[str, Value] = {
-        "training.epochs": 4,
+        "training.epochs": 3,
         "training.patience": 3,
         "training.batch_size": 32,
         # Utterances are a third as long as the longest: batches of similar length pad little.

@@ -96,7 +96,7 @@ Seed = Annotated[
 Epochs = Annotated[
     int | None,
     typer.Option(
-        help="Most epochs; default: 200 as published, 4 for synthetic corpora.",
+        help="Most epochs; default: 200 as published, 3 for synthetic corpora.",
         show_default=False,
         rich_help_panel=_MODEL,
     ),
