@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -24,10 +25,16 @@ def readme(root: Path) -> str:
 
 
 def _dry_run(root: Path, command: str) -> str:
-    """Return the commands that a make command would run in a fresh clone (all targets remade)."""
+    """Return the commands that a make command would run in a fresh clone (all targets remade).
+
+    The suite itself runs under make (`make test`): its flags and level must not reach this make,
+    which would then print the directories it enters.
+    """
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
         [*command.split(), "--dry-run", "--always-make"],
         cwd=root,
+        env={**outside, "MAKEFLAGS": ""},
         capture_output=True,
         text=True,
         check=False,
