@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cider.errors import UsageError
+from cider_platform.budget import Budget, Clock
 from cider_platform.layout import StudyFolder
 from cider_platform.lease import hold
 from cider_platform.ledger import Ledger, TrialRecord
+from cider_platform.racing import Racing
 from cider_platform.search import Search
 from cider_platform.sessions import make_folder, ray_session
 from cider_platform.study import check_same, define, open_storage, write_definition
@@ -38,6 +40,12 @@ class Plan:
     total: int
     sampler: str = "tpe"
     pruner: Mapping[str, Any] = field(default_factory=lambda: {"name": "none"})
+    objectives: tuple[str, ...] = ()
+    """Names (``cider_platform.objectives``); none is the score runs select their epoch by."""
+    racing: Racing = field(default_factory=Racing)
+    starts: tuple[Mapping[str, Any], ...] = ()
+    """What the first trials are, see ``study.define``."""
+    budget: Budget = field(default_factory=Budget)
     slots: Slots
 
 
@@ -48,8 +56,11 @@ class Outcome:
     study: StudyFolder
     trials: list[TrialRecord]
     seconds: float
-    signal_number: int | None
+    objectives: list[str]
+    signal_number: int | None = None
     """The signal that ended the search before its total, if one did."""
+    used_up: str = ""
+    """What of its budget ended the search before its total, as a phrase, if something did."""
 
 
 class Listener(Protocol):
@@ -60,16 +71,6 @@ class Listener(Protocol):
 
     def change(self, change: Change) -> None:
         """Take note of what happened to a trial."""
-
-
-def asha(epochs: int, grace: int | None = None) -> dict[str, Any]:
-    """Return the pruner for trials of at most ``epochs`` epochs; one in three passes each rung.
-
-    Args:
-        epochs: most epochs of a trial.
-        grace: epochs before which nothing is stopped; None is a twentieth of ``epochs``.
-    """
-    return {"name": "asha", "grace": grace or max(1, epochs // 20), "reduction": 3}
 
 
 def drive(
@@ -103,10 +104,20 @@ def drive(
     with hold(study.lease, f"study {plan.study}") as lease:
         _remove_left_folder(lease.previous)
         storage = open_storage(study)
-        definition = define(plan.spec, plan.space, sampler=plan.sampler, pruner=plan.pruner)
+        definition = define(
+            plan.spec,
+            plan.space,
+            sampler=plan.sampler,
+            pruner=plan.pruner,
+            objectives=plan.objectives,
+            racing=plan.racing,
+            starts=plan.starts,
+        )
         check_same(study, storage, definition)
         write_definition(study, definition)
         ledger = Ledger(storage, plan.study, definition)
+        known = ledger.trials()
+        spent = sum(trial.seconds for trial in known)
         search = Search(
             ledger,
             plan.spec,
@@ -114,15 +125,23 @@ def drive(
             results=runtime.results,
             resolve=lambda spec: resolve(spec, runtime),
             listener=listener.change,
+            clock=Clock(plan.budget, plan.slots.gpus_per_trial, spent),
         )
-        listener.begin(ledger.trials(), plan.total)
+        listener.begin(known, plan.total)
         received = None
         if ledger.has_work(plan.total):
             folder = make_folder()
             lease.note(folder=str(folder))
             received = _run(search, train, runtime, plan.slots, folder, study.tune)
         seconds = time.monotonic() - started
-        return Outcome(study=study, trials=ledger.trials(), seconds=seconds, signal_number=received)
+        return Outcome(
+            study=study,
+            trials=ledger.trials(),
+            seconds=seconds,
+            objectives=definition["objectives"],
+            signal_number=received,
+            used_up=search.clock.used_up if ledger.has_work(plan.total) else "",
+        )
 
 
 def _run(

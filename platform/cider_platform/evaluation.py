@@ -9,7 +9,6 @@ Shapes: N utterances, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from cider.data.loader import BatchSource
     from cider.data.store import FeatureStore
     from cider_platform.layout import RunFolder
+    from cider_platform.objectives import Objective
 
 RATE_FREE = ("none", "smm")
 
@@ -67,12 +67,70 @@ def conditions_of(protocol: str, rates: Sequence[float], kept: str = "") -> list
     return [Condition(protocol, float(rate)) for rate in rates]
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The two splits an evaluation reads."""
+class FrozenRun:
+    """A frozen run's model and its validation split; nothing of the test split is read.
 
-    valid: BatchSource
-    test: BatchSource
+    Args:
+        folder: the run's folder.
+        runtime: where and how to execute.
+    """
+
+    def __init__(self, folder: RunFolder, runtime: Runtime) -> None:
+        self.spec = RunSpec.from_dict(read_json(folder.spec))
+        self.store: FeatureStore = open_store(self.spec, runtime)
+        self._assembled: Assembled = assemble(self.spec, self.store, runtime)
+        load_weights(self._assembled.model, best_weights(folder))
+        self.valid = batch_source(self.store, self.spec, "valid")
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model without the text encoder."""
+        return self._assembled.model.num_parameters()
+
+    def predict(self, source: BatchSource, condition: Condition) -> Predictions:
+        """Return the model's predictions of a split under a condition."""
+        masks = Masks(source, condition, self.spec.missing, self.spec.seed)
+        return self._assembled.predictor.predict(source, masks)
+
+    def choose_tau(self, condition: Condition) -> tuple[float, Predictions]:
+        """Return tau, chosen on validation under a condition, and the validation predictions."""
+        predictions, labels_N = self.predict(self.valid, condition), self.valid.labels_N
+        assert labels_N is not None
+        chosen = select_tau([predictions], labels_N, self.spec.selection_metric, self.spec.maci)
+        return chosen.tau, predictions
+
+    def validation_metrics(self, predictions: Predictions, tau: float) -> dict[str, float | None]:
+        """Return every metric of validation predictions, corrected with tau."""
+        assert self.valid.labels_N is not None
+        scores_NC = predictions.scores(tau, self.spec.maci.counterfactual_space)
+        return finite(all_metrics(scores_NC, self.valid.labels_N))
+
+
+def objective_values(
+    folder: RunFolder, runtime: Runtime, objectives: Sequence[Objective]
+) -> list[float]:
+    """Return a search's objectives of a frozen run, from its validation split.
+
+    Tau is chosen at every missing rate by the metric the run selects by, as an evaluation does.
+    """
+    run = FrozenRun(folder, runtime)
+    missing = run.spec.missing
+    selected_at = conditions_of(missing.protocol, run.spec.selection.rates, missing.kept)
+    known: dict[Condition, dict[str, float | None]] = {}
+
+    def metrics_under(condition: Condition) -> dict[str, float | None]:
+        if condition not in known:
+            tau, predictions = run.choose_tau(condition)
+            known[condition] = run.validation_metrics(predictions, tau)
+        return known[condition]
+
+    values = []
+    for objective in objectives:
+        conditions = selected_at if objective.metric else []
+        if objective.rates is not None:
+            conditions = conditions_of(missing.protocol, objective.rates, missing.kept)
+        values.append(objective.value(list(map(metrics_under, conditions)), run.num_parameters))
+    return values
 
 
 class RunEvaluator:
@@ -92,18 +150,12 @@ class RunEvaluator:
         self.runtime = runtime
         self.spec = RunSpec.from_dict(read_json(folder.spec))
         self.frozen = read_json(folder.frozen)
-        self._loaded: tuple[FeatureStore, Assembled, Sources] | None = None
+        self._loaded: tuple[FrozenRun, BatchSource] | None = None
 
-    def _load(self) -> tuple[FeatureStore, Assembled, Sources]:
+    def _load(self) -> tuple[FrozenRun, BatchSource]:
         if self._loaded is None:
-            store = open_store(self.spec, self.runtime)
-            assembled = assemble(self.spec, store, self.runtime)
-            load_weights(assembled.model, best_weights(self.folder))
-            sources = Sources(
-                batch_source(store, self.spec, "valid"),
-                batch_source(store, self.spec, "test", self.permit),
-            )
-            self._loaded = store, assembled, sources
+            run = FrozenRun(self.folder, self.runtime)
+            self._loaded = run, batch_source(run.store, self.spec, "test", self.permit)
         return self._loaded
 
     def evaluate(self, condition: Condition) -> dict[str, Any]:
@@ -113,30 +165,22 @@ class RunEvaluator:
         if path.exists():
             row: dict[str, Any] = read_json(path)
             return row
-        store, _, sources = self._load()
-        row, predictions = self._evaluate(condition, sources)
-        row["synthetic"] = store.manifest.synthetic
-        write_predictions(self.folder.predictions_file(name), sources.test, predictions, row["tau"])
+        run, test = self._load()
+        row, predictions = self._evaluate(run, test, condition)
+        row["synthetic"] = run.store.manifest.synthetic
+        write_predictions(self.folder.predictions_file(name), test, predictions, row["tau"])
         write_json_atomic(path, row)
         return row
 
-    def _predict(self, source: BatchSource, condition: Condition) -> Predictions:
-        _, assembled, _ = self._load()
-        masks = Masks(source, condition, self.spec.missing, self.spec.seed)
-        return assembled.predictor.predict(source, masks)
-
     def _evaluate(
-        self, condition: Condition, sources: Sources
+        self, run: FrozenRun, test: BatchSource, condition: Condition
     ) -> tuple[dict[str, Any], Predictions]:
         spec = self.spec
         metric, space = spec.selection_metric, spec.maci.counterfactual_space
-        valid_labels_N, labels_N = sources.valid.labels_N, sources.test.labels_N
-        assert valid_labels_N is not None
+        labels_N = test.labels_N
         assert labels_N is not None
-        on_valid = self._predict(sources.valid, condition)
-        chosen = select_tau([on_valid], valid_labels_N, metric, spec.maci)
-        on_test = self._predict(sources.test, condition)
-        tau = chosen.tau
+        tau, on_valid = run.choose_tau(condition)
+        on_test = run.predict(test, condition)
         row: dict[str, Any] = {
             "run_id": self.folder.run_id,
             "split": "test",
@@ -155,7 +199,7 @@ class RunEvaluator:
         row |= {
             "tau": tau,
             "tau_chosen_on": "test" if spec.selection.rule == "published" else "valid",
-            "valid": finite(all_metrics(on_valid.scores(tau, space), valid_labels_N)),
+            "valid": run.validation_metrics(on_valid, tau),
             "test": finite(all_metrics(scores_NC, labels_N)),
             "confusion": confusion_matrix(scores_NC, labels_N).tolist(),
         }

@@ -23,8 +23,10 @@ from ray.tune.search import Searcher
 
 from cider.errors import CiderError
 from cider.spec import RunSpec
+from cider_platform.evaluation import objective_values
 from cider_platform.layout import RunFolder, now
 from cider_platform.lease import hold
+from cider_platform.objectives import parse_objectives
 from cider_platform.search import Report
 from cider_platform.trial import read_epochs
 
@@ -47,12 +49,12 @@ MAX_WORKER_DEATHS = 2
 
 
 class SearchInterruptedError(BaseException):
-    """A signal asked the search to end; the study can be continued.
+    """A signal, or the end of its hours (None), ends the search; the study can be continued.
 
     Not an ``Exception``: Tune must not take it for a trial's failure.
     """
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int | None) -> None:
         super().__init__(signal_number)
         self.signal_number = signal_number
 
@@ -64,8 +66,8 @@ def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
     every epoch of it.
 
     Args:
-        config: ``number`` of the trial, ``spec``, the resolved spec as JSON, and ``run``, its id
-            as the driver knows it.
+        config: ``number`` of the trial, ``spec``, the resolved spec as JSON, ``run``, its id as the
+            driver knows it, and ``objectives``, their names.
         train: yields epoch results.
         runtime: where and how to run.
     """
@@ -96,7 +98,11 @@ def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
             kind = "" if isinstance(error, CiderError) else f"{type(error).__name__}: "
             _say(Report(history=[], error=f"{kind}{error}"))
             return
-        _say(Report(history=history[-1:], is_last=True, is_finished=True))
+        values = None
+        objectives = parse_objectives(config["objectives"], spec)
+        if not (len(objectives) == 1 and objectives[0].is_score_of(spec)):
+            values = objective_values(folder, runtime, objectives)
+        _say(Report(history=history[-1:], is_last=True, is_finished=True, values=values))
 
 
 def _is_last(spec: RunSpec, epoch: int, best_epoch: int) -> bool:
@@ -134,7 +140,12 @@ class _StudySearcher(_NotSaved, Searcher):
             return Searcher.FINISHED
         self._numbers[trial_id] = job.number
         spec = json.dumps(job.spec.to_dict())
-        return {"number": job.number, "run": job.spec.run_id, "spec": spec}
+        return {
+            "number": job.number,
+            "run": job.spec.run_id,
+            "spec": spec,
+            "objectives": self._search.ledger.definition["objectives"],
+        }
 
     def on_trial_complete(
         self,
@@ -187,8 +198,9 @@ class _StudyCallback(_NotSaved, tune.Callback):
         trials: list[Trial],  # noqa: ARG002
         **info: object,  # noqa: ARG002
     ) -> None:
-        if self._received:
-            raise SearchInterruptedError(self._received[0])
+        if self._received or self._search.clock.is_over:
+            self._search.on_stop()
+            raise SearchInterruptedError(self._received[0] if self._received else None)
 
     def on_trial_error(
         self,

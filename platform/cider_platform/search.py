@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from cider.errors import CiderError
 from cider_platform import space as spaces
+from cider_platform.budget import Budget, Clock
 from cider_platform.layout import RunFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from cider.spec import RunSpec
@@ -86,6 +87,8 @@ class Report:
     """True if no epoch follows: such a trial is not pruned, its run is finished instead."""
     is_finished: bool = False
     """True once the run is frozen."""
+    values: list[float] | None = None
+    """Objectives of the frozen run, where they are not just its score."""
     error: str = ""
 
     @property
@@ -109,6 +112,7 @@ class Search:
         results: root of runs and studies.
         resolve: fills in what a changed text encoder changes in a spec.
         listener: told of every change, in order.
+        clock: measures the budget; None is no limit.
     """
 
     def __init__(
@@ -120,8 +124,10 @@ class Search:
         results: Path,
         resolve: Callable[[RunSpec], RunSpec],
         listener: Callable[[Change], None],
+        clock: Clock | None = None,
     ) -> None:
         self.ledger = ledger
+        self.clock = clock or Clock(Budget(), 0.0, 0.0)
         self.total = total
         self._spec = spec
         self._results = results
@@ -130,23 +136,26 @@ class Search:
         self._jobs: dict[int, Job] = {}
 
     def next_job(self) -> Job | None:
-        """Return the next trial to train, or None when the study has all it shall have."""
-        while (proposal := self.ledger.ask(self.total)) is not None:
-            job = Job(proposal.number, self._spec, proposal.values)
+        """Return the next trial to train; None when the study has all, or the budget is used up."""
+        while not self.clock.used_up and (proposal := self.ledger.ask(self.total)) is not None:
+            self.clock.begin(proposal.number)
+            base = replace(self._spec, seed=proposal.seed)
+            job = Job(proposal.number, base, proposal.values)
             try:
-                job = replace(job, spec=self._spec_of(proposal.values))
+                job = replace(job, spec=self._spec_of(base, proposal.values))
             except CiderError as error:
+                self.clock.end(job.number)
                 self.ledger.fail(job.number, str(error))
                 self._tell(job, "FAIL", error=str(error))
                 continue
-            self.ledger.note(job.number, run=job.spec.run_id, seed=job.spec.seed)
+            self.ledger.note(job.number, run=job.spec.run_id)
             self._jobs[job.number] = job
             self._tell(job, "RUNNING")
             return job
         return None
 
-    def _spec_of(self, values: Mapping[str, Value]) -> RunSpec:
-        spec = spaces.apply(self._spec, values)
+    def _spec_of(self, base: RunSpec, values: Mapping[str, Value]) -> RunSpec:
+        spec = spaces.apply(base, values)
         if _ENCODER in values:
             encoder = replace(spec.text_encoder, weights_sha256="")
             spec = self._resolve(replace(spec, text_encoder=encoder))
@@ -184,20 +193,27 @@ class Search:
 
     def _end(self, job: Job, state: str, report: Report) -> None:
         del self._jobs[job.number]
+        self.ledger.spend(job.number, self.clock.end(job.number))
         error = report.error
+        values = [report.value] if report.values is None else report.values
         if state == "COMPLETE":
-            error = _fault(report.value)
+            error = _fault(values)
             state = "FAIL" if error else state
         if state == "PRUNED":
             self.ledger.prune(job.number)
             folder = RunFolder.of(self._results, job.spec.run_id)
             folder.write_status("PRUNED", epoch=report.epoch)
         elif state == "COMPLETE":
-            assert report.value is not None
-            self.ledger.complete(job.number, report.value)
+            self.ledger.complete(job.number, *(each for each in values if each is not None))
         else:
             self.ledger.fail(job.number, error)
-        self._tell(job, state, report.epoch, report.value, error)
+        value = values[0] if state == "COMPLETE" else report.value
+        self._tell(job, state, report.epoch, value, error)
+
+    def on_stop(self) -> None:
+        """Take note that the search ends before its running trials; they stay in the study."""
+        for number in self._jobs:
+            self.ledger.spend(number, self.clock.end(number))
 
     def _tell(
         self, job: Job, state: str, epoch: int = 0, value: float | None = None, error: str = ""
@@ -215,8 +231,9 @@ class Search:
         )
 
 
-def _fault(value: float | None) -> str:
+def _fault(values: Sequence[float | None]) -> str:
     """Return why a run that ended cannot be compared with others; empty if it can."""
-    if value is None:
+    if None in values:
         return "the run ended without an epoch"
-    return "" if math.isfinite(value) else f"the validation score is not finite: {value}"
+    strange = [each for each in values if each is not None and not math.isfinite(each)]
+    return f"the validation score is not finite: {strange[0]}" if strange else ""

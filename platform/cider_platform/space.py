@@ -125,7 +125,12 @@ def default_space(spec: RunSpec, fixed: Iterable[str] = ()) -> Space:
     return tuple(axis for axis in axes if axis.path not in set(fixed))
 
 
-def read_space(texts: Sequence[str], spec: RunSpec, fixed: Iterable[str] = ()) -> Space:
+def read_space(
+    texts: Sequence[str],
+    spec: RunSpec,
+    fixed: Iterable[str] = (),
+    from_file: Sequence[Axis] = (),
+) -> Space:
     """Return the space asked for on the command line, checked against the spec.
 
     Args:
@@ -133,16 +138,17 @@ def read_space(texts: Sequence[str], spec: RunSpec, fixed: Iterable[str] = ()) -
             adds to it instead of replacing it.
         spec: the base spec; every end and every choice must be a value its fields accept.
         fixed: paths that ``--set`` has set.
+        from_file: axes of ``--space-file``, before those of the command line.
 
     Raises:
         UsageError: for a text that is no axis, an unknown field, a value the field refuses, a field
             that is both set and searched or named twice, or an empty space.
     """
-    axes = [parse_axis(text) for text in texts if text != "default"]
+    axes = [*from_file, *(parse_axis(text) for text in texts if text != "default")]
     both = sorted({axis.path for axis in axes} & set(fixed))
     if both:
         raise UsageError(f"{both[0]} is both set and searched; leave out --set or --space for it")
-    if not texts or "default" in texts:
+    if not axes or "default" in texts:
         named = {axis.path for axis in axes}
         axes = [axis for axis in default_space(spec, fixed) if axis.path not in named] + axes
     check_space(axes, spec)
@@ -198,7 +204,7 @@ def parse_axis(text: str) -> Axis:
     if not (path and equals and colon and body):
         raise UsageError(f"--space must be {FORMS}, got {text!r}")
     if kind == "choice":
-        return Axis(path=path, kind="choice", choices=tuple(map(_literal, body.split(","))))
+        return Axis(path=path, kind="choice", choices=tuple(map(literal, body.split(","))))
     if kind not in ("int", "float", "log"):
         raise UsageError(
             f"--space {path}: the kind must be int, float, log or choice, got {kind!r}"
@@ -233,7 +239,7 @@ def _text(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _literal(text: str) -> Value:
+def literal(text: str) -> Value:
     """Return a choice as a truth value, a whole number, a number or text, whichever it reads as."""
     if text in ("true", "false"):
         return text == "true"

@@ -12,44 +12,95 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from cider.errors import NothingMatchedError, UsageError
+from cider.registry import lookup
 from cider_platform.layout import StudyFolder, write_json_atomic
-from cider_platform.ledger import SAMPLER_OPTIONS, TrialRecord, records
+from cider_platform.ledger import TrialRecord, records
+from cider_platform.objectives import Objective, parse_objectives
+from cider_platform.racing import Racing
+from cider_platform.samplers import SAMPLER_OPTIONS, SINGLE_OBJECTIVE, grid_size
 from cider_platform.space import Space, axis_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from optuna.storages import BaseStorage
 
     from cider.spec import RunSpec
 
-COMPARED = ("base", "space", "sampler", "pruner", "objective")
+COMPARED = ("base", "space", "sampler", "pruner", "objectives", "racing", "starts")
 """Parts of a definition that must be equal for a command to continue a study."""
 
 
 def define(
-    spec: RunSpec, space: Space, *, sampler: str, pruner: Mapping[str, Any]
+    spec: RunSpec,
+    space: Space,
+    *,
+    sampler: str,
+    pruner: Mapping[str, Any],
+    objectives: Sequence[str] = (),
+    racing: Racing | None = None,
+    starts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return what defines a study, as JSON values: its user attributes.
 
     Args:
         spec: the resolved base spec; its seed is the sampler's seed too.
         space: what is searched.
-        sampler: a name of ``ledger.SAMPLERS``.
-        pruner: ``name`` (of ``ledger.PRUNERS``) and its options.
+        sampler: a name of ``samplers.SAMPLER_OPTIONS``.
+        pruner: ``name`` (of ``pruning.PRUNERS``) and its options.
+        objectives: names; none means the score by which runs select their epoch.
+        racing: how many seeds configurations are searched on.
+        starts: what the first trials are: ``values`` of some or all searched fields, and a ``seed``
+            if it is not the study's.
+
+    Raises:
+        UsageError: for parts that do not go together.
     """
+    found = parse_objectives(objectives, spec)
+    check_together(space, sampler, pruner, found, racing or Racing())
     return {
         "base": spec.to_dict(),
         "space": [axis.to_dict() for axis in space],
-        "sampler": {"name": sampler, "seed": spec.seed, **SAMPLER_OPTIONS.get(sampler, {})},
+        "sampler": {
+            "name": sampler,
+            "seed": spec.seed,
+            **lookup("sampler", sampler, SAMPLER_OPTIONS),
+        },
         "pruner": dict(pruner),
-        "objective": f"valid/{spec.selection_metric}",
+        "objectives": [each.name for each in found],
+        "racing": (racing or Racing()).to_dict(),
+        "starts": [dict(start) for start in starts],
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("optuna", "ray", "torch", "numpy")},
         },
     }
+
+
+def check_together(
+    space: Space,
+    sampler: str,
+    pruner: Mapping[str, Any],
+    objectives: Sequence[Objective],
+    racing: Racing,
+) -> None:
+    """Raise ``UsageError`` if parts of a study do not go together."""
+    names = ", ".join(each.name for each in objectives)
+    if sampler == "grid":
+        grid_size(space)
+    if len(objectives) > 1 and sampler in SINGLE_OBJECTIVE:
+        raise UsageError(
+            f"the sampler {sampler} has one objective, got {names}; use tpe, nsga2, gp, random, "
+            "grid or qmc"
+        )
+    if len(objectives) > 1 and racing.seeds > 1:
+        raise UsageError(f"a search on several seeds has one objective, got {names}")
+    if pruner["name"] != "none" and (len(objectives) > 1 or not objectives[0].metric):
+        raise UsageError(
+            f"trials are stopped by their validation score, which cannot stand for the objective "
+            f"{names}; use --pruner none"
+        )
 
 
 def open_storage(folder: StudyFolder) -> BaseStorage:
@@ -114,9 +165,9 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _leaves(inner, f"{path}.{name}")
-    elif isinstance(value, list) and value and isinstance(value[0], dict):  # the axes of a space
-        for axis in value:
-            yield from _leaves(axis, f"{path}.{axis['path']}")
+    elif isinstance(value, list) and value and isinstance(value[0], dict):  # axes, starts
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{path}.{item.get('path', index)}")
     else:
         yield path, value
 

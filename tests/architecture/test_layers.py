@@ -41,7 +41,7 @@ CONFIG = re.compile(r"cider\.models\.\w+\.config")
 # Library -> modules that may import it; a pattern covers a folder.
 ENGINEERING = {
     "click": (),
-    "optuna": ("ledger", "pruning", "study"),
+    "optuna": ("ledger", "pruning", "samplers", "starts", "study"),
     "ray": ("ray_search", "ray_train", "sessions"),
     "rich": ("output", "progress"),
     "typer": ("cli", "commands.*"),

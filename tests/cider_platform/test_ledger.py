@@ -10,6 +10,7 @@ from cider.spec import OptimizerConfig, RunSpec
 from cider_platform.layout import StudyFolder
 from cider_platform.ledger import Ledger, best, counts
 from cider_platform.pruning import AshaPruner
+from cider_platform.samplers import SAMPLER_OPTIONS
 from cider_platform.space import TABLE_II, parse_axis
 from cider_platform.study import check_same, define, open_storage, read_study
 
@@ -22,8 +23,8 @@ def folder(tmp_path):
     return StudyFolder.of(tmp_path, "study")
 
 
-def definition(sampler="tpe", pruner=NO_PRUNER, space=TABLE_II, spec=None):
-    return define(spec or RunSpec(), space, sampler=sampler, pruner=pruner)
+def definition(sampler="tpe", pruner=NO_PRUNER, space=TABLE_II, spec=None, **more):
+    return define(spec or RunSpec(), space, sampler=sampler, pruner=pruner, **more)
 
 
 def open_ledger(folder, **changes):
@@ -41,7 +42,7 @@ def finish(ledger, total=TOTAL):
     return ledger.trials()
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", sorted(SAMPLER_OPTIONS))
 def test_study_interrupted_at_every_trial_proposes_what_an_undisturbed_one_does(tmp_path, sampler):
     undisturbed = finish(open_ledger(StudyFolder.of(tmp_path, "one"), sampler=sampler))
     folder = StudyFolder.of(tmp_path, "two")
@@ -57,19 +58,22 @@ def test_study_interrupted_at_every_trial_proposes_what_an_undisturbed_one_does(
     assert len({str(trial.params) for trial in undisturbed}) > TOTAL // 2
 
 
+@pytest.mark.parametrize("sampler", sorted(SAMPLER_OPTIONS))
 @pytest.mark.parametrize("kept", [0, 3])
-def test_trial_whose_driver_died_while_asking_gets_the_parameters_of_a_whole_ask(tmp_path, kept):
+def test_trial_whose_driver_died_while_asking_gets_the_parameters_of_a_whole_ask(
+    tmp_path, kept, sampler
+):
     whole, half = StudyFolder.of(tmp_path, "whole"), StudyFolder.of(tmp_path, "half")
     for each in (whole, half):
-        ledger = open_ledger(each)
+        ledger = open_ledger(each, sampler=sampler)
         for _ in range(12):  # beyond the random start of TPE
             proposal = ledger.ask(TOTAL)
             ledger.complete(proposal.number, score(proposal.values))
-    expected = open_ledger(whole).ask(TOTAL)
-    ledger = open_ledger(half)
+    expected = open_ledger(whole, sampler=sampler).ask(TOTAL)
+    ledger = open_ledger(half, sampler=sampler)
     assert ledger.ask(TOTAL).values == expected.values
     cut_after_parameters(half, kept)
-    ledger = open_ledger(half)
+    ledger = open_ledger(half, sampler=sampler)
     assert len(ledger.trials()[-1].params) == kept
     assert ledger.ask(TOTAL) == replace(expected, is_continued=True)
     assert ledger.trials()[-1].params == expected.values

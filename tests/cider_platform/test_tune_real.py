@@ -19,10 +19,11 @@ from cider.spec import LossConfig
 from cider_platform.assembly import Runtime, resolve
 from cider_platform.capacity import choose_slots
 from cider_platform.commands.options import SpecOptions, build_spec
-from cider_platform.driver import Plan, asha, drive
+from cider_platform.driver import Plan, drive
 from cider_platform.layout import RunFolder, StudyFolder, read_json
 from cider_platform.lease import LeaseTakenError
 from cider_platform.ledger import Ledger
+from cider_platform.pruning import pruner_definition
 from cider_platform.search import Report, Search
 from cider_platform.space import read_space
 from cider_platform.study import define, open_storage, read_study
@@ -101,7 +102,7 @@ def plan(root):
         spec=resolve(spec, runtime_of(root, "results")),
         space=read_space(SPACE, spec),
         total=TOTAL,
-        pruner=asha(EPOCHS),
+        pruner=pruner_definition("asha", EPOCHS),
         slots=choose_slots("cpu", slots=1),
     )
 

@@ -33,7 +33,7 @@ def list_studies(results: Results = None, json: Json = False) -> None:
             {
                 "study": name,
                 "trials": counts(trials),
-                "objective": definition.get("objective"),
+                "objective": ", ".join(definition.get("objectives", ())) or None,
                 "best": None if found is None else found.value,
                 "marks": marks(definition.get("base", {})),
             }
@@ -97,7 +97,7 @@ def show_study(study: Study, results: Results = None, json: Json = False) -> Non
         right=["best"],
     )
     if found is not None:
-        say(f"best: trial {found.number}, {definition['objective']} {number(found.value)}, "
+        say(f"best: trial {found.number}, {definition['objectives'][0]} {number(found.value)}, "
             f"run {found.run}")  # fmt: skip
     say(f"files: {folder}")
 

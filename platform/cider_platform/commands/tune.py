@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import math
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from cider.errors import UsageError
 
 # typer reads annotations, so these are needed when the module is imported.
 from cider_platform.commands.options import (
@@ -31,85 +34,31 @@ from cider_platform.commands.options import (
     build_runtime,
     build_spec,
 )
+from cider_platform.commands.search_options import (  # noqa: TC001 - typer reads annotations
+    CpusPerTrial,
+    Enqueue,
+    FinalSeeds,
+    GpuHours,
+    GpusPerTrial,
+    Grace,
+    Hours,
+    NumSlots,
+    ObjectiveOption,
+    Pruner,
+    RaceRule,
+    Sampler,
+    Seeds,
+    SpaceFile,
+    SpaceOption,
+    StudyName,
+    Trials,
+)
 
 if TYPE_CHECKING:
     from cider.spec import RunSpec
     from cider_platform.driver import Outcome, Plan
+    from cider_platform.finals import Standing
     from cider_platform.trial import Runtime
-
-_SEARCH = "Search"
-
-StudyName = Annotated[
-    str | None,
-    typer.Option(
-        "--study",
-        metavar="NAME",
-        help="Name of the search; default: made of dataset, task, alignment, distribution and "
-        "model, so that the same command continues it.",
-        show_default=False,
-        rich_help_panel=_SEARCH,
-    ),
-]
-Trials = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Total trials of the study, those it has included; default: 300 as published, 6 for "
-        "synthetic corpora.",
-        show_default=False,
-        rich_help_panel=_SEARCH,
-    ),
-]
-SpaceOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--space",
-        metavar="PATH=AXIS",
-        help="A searched field: PATH=int:LOW:HIGH[:STEP], PATH=float:LOW:HIGH[:STEP], "
-        "PATH=log:LOW:HIGH or PATH=choice:A,B,...; may be given many times. Replaces the default "
-        "space (Table II); the word default among them keeps it.",
-        show_default=False,
-        rich_help_panel=_SEARCH,
-    ),
-]
-Pruner = Annotated[
-    Literal["asha", "none"],
-    typer.Option(help="asha stops trials that fall behind.", rich_help_panel=_SEARCH),
-]
-Grace = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="asha: epochs before which nothing is stopped; default: a twentieth of --epochs.",
-        show_default=False,
-        rich_help_panel=_SEARCH,
-    ),
-]
-Sampler = Annotated[
-    Literal["tpe", "random"],
-    typer.Option(help="What proposes configurations.", rich_help_panel=_SEARCH),
-]
-NumSlots = Annotated[
-    int | None,
-    typer.Option(
-        "--slots",
-        min=1,
-        help="Trials at a time; default: as many as cores, memory and GPUs carry.",
-        show_default=False,
-        rich_help_panel=_SEARCH,
-    ),
-]
-CpusPerTrial = Annotated[
-    int, typer.Option(min=1, help="Cores, and threads, of one trial.", rich_help_panel=_SEARCH)
-]
-GpusPerTrial = Annotated[
-    float | None,
-    typer.Option(
-        help="Share of a GPU that one trial takes, e.g. 0.25; default: a whole one.",
-        show_default=False,
-        rich_help_panel=_SEARCH,
-    ),
-]
 
 
 def tune(
@@ -131,9 +80,17 @@ def tune(
     study: StudyName = None,
     trials: Trials = None,
     space: SpaceOption = None,
+    space_file: SpaceFile = None,
+    enqueue: Enqueue = None,
+    objective: ObjectiveOption = None,
     sampler: Sampler = "tpe",
-    pruner: Pruner = "asha",
+    pruner: Pruner = None,
     grace: Grace = None,
+    seeds: Seeds = 1,
+    race: RaceRule = "halving",
+    final_seeds: FinalSeeds = 0,
+    hours: Hours = None,
+    gpu_hours: GpuHours = None,
     slots: NumSlots = None,
     cpus_per_trial: CpusPerTrial = 1,
     gpus_per_trial: GpusPerTrial = None,
@@ -169,14 +126,21 @@ def tune(
     )
     spec = build_spec(options)
     from cider_platform.space import read_space
+    from cider_platform.space_file import read_space_file
 
-    searched = read_space(space or [], spec, options.set_paths())
+    axes, listed = read_space_file(space_file) if space_file is not None else ([], [])
+    searched = read_space(space or [], spec, options.set_paths(), axes)
     runtime = build_runtime(store, results, device, cpus_per_trial)
     import torch
 
+    from cider_platform.budget import Budget
     from cider_platform.capacity import choose_slots
-    from cider_platform.driver import Plan, asha
+    from cider_platform.driver import Plan
+    from cider_platform.objectives import parse_objectives
+    from cider_platform.pruning import pruner_definition
+    from cider_platform.racing import Racing
     from cider_platform.search import dataset_defaults
+    from cider_platform.starts import read_starts, start
     from cider_platform.trial import resolve
 
     chosen = choose_slots(
@@ -186,17 +150,36 @@ def tune(
         gpus_per_trial=gpus_per_trial,
         num_gpus=torch.cuda.device_count(),
     )
+    if gpu_hours is not None and not chosen.gpus_per_trial:
+        raise UsageError(
+            f"--gpu-hours counts GPUs, but trials run on {runtime.device}; use --hours"
+        )
+    objectives = parse_objectives(objective or [], spec)
+    can_prune = len(objectives) == 1 and objectives[0].metric != ""
     plan = Plan(
         study=study or study_name(spec),
         spec=resolve(spec, runtime),
         space=searched,
         total=trials or dataset_defaults(spec.data.dataset).trials,
         sampler=sampler,
-        pruner=asha(spec.training.epochs, grace) if pruner == "asha" else {"name": "none"},
+        pruner=pruner_definition(
+            pruner or ("asha" if can_prune else "none"), spec.training.epochs, grace
+        ),
+        objectives=tuple(each.name for each in objectives),
+        racing=Racing(seeds=seeds, rule=race),
+        starts=(
+            *(start(values, searched) for values in listed),
+            *read_starts(enqueue or [], searched),
+        ),
+        budget=Budget(
+            hours=math.inf if hours is None else hours,
+            gpu_hours=math.inf if gpu_hours is None else gpu_hours,
+        ),
         slots=chosen,
     )
     outcome = _search(plan, runtime)
-    _conclude(plan, outcome, runtime, as_json=json)
+    finals = _rank_finally(plan, outcome, runtime, final_seeds)
+    _conclude(plan, outcome, finals, runtime, as_json=json)
 
 
 def study_name(spec: RunSpec) -> str:
@@ -226,14 +209,31 @@ def _search(plan: Plan, runtime: Runtime) -> Outcome:
             "the running trials' checkpoints"
         )
         raise typer.Exit(128 + outcome.signal_number)
+    if outcome.used_up:
+        say(f"the search ends before its total: {outcome.used_up}; the same command goes on")
+    elif len(outcome.trials) < plan.total:
+        say(f"the grid has no further point: {len(outcome.trials)} trials of {plan.total}")
     return outcome
 
 
-def _conclude(plan: Plan, outcome: Outcome, runtime: Runtime, *, as_json: bool) -> None:
+def _rank_finally(plan: Plan, outcome: Outcome, runtime: Runtime, num_seeds: int) -> list[Standing]:
+    from cider_platform.finals import final_plan, finalists, standings
+    from cider_platform.objectives import directions
+
+    minimise = directions(outcome.objectives)[0] == "minimize"
+    leading = finalists(outcome.trials, minimise=minimise)
+    if not num_seeds or not leading or outcome.used_up:
+        return []
+    return standings(leading, _search(final_plan(plan, leading, num_seeds), runtime))
+
+
+def _conclude(
+    plan: Plan, outcome: Outcome, finals: list[Standing], runtime: Runtime, *, as_json: bool
+) -> None:
     from cider_platform.final import conclude
     from cider_platform.output import emit_json, warn
 
-    data = conclude(outcome, runtime)
+    data = conclude(outcome, runtime, finals)
     if as_json:
         emit_json("tune", data)
     elif data["best"] is not None:
@@ -259,6 +259,8 @@ def _print(plan: Plan, data: dict[str, Any]) -> None:
         title=title("best configuration", best["marks"]),
         right=["best"],
     )
+    _print_pareto(data, best["marks"])
+    _print_finals(data, best["marks"])
     columns, cells = evaluation_table(best["evaluations"])
     emit_table(
         columns,
@@ -280,3 +282,48 @@ def _print(plan: Plan, data: dict[str, Any]) -> None:
         ],
     )
     say(f"more missing data: cider-platform evaluate {best['run']} --rates 0:1:0.1")
+
+
+def _print_pareto(data: dict[str, Any], marks: list[str]) -> None:
+    from cider_platform.output import emit_table
+    from cider_platform.tables import number, title
+
+    if data["pareto"]:
+        emit_table(
+            ["trial", *data["objectives"], "run"],
+            [[each["trial"], *map(number, each["values"]), each["run"]] for each in data["pareto"]],
+            title=title("Pareto set: no trial is better in one and worse in none", marks),
+            right=["trial", *data["objectives"]],
+        )
+
+
+def _print_finals(data: dict[str, Any], marks: list[str]) -> None:
+    from cider_platform.output import emit_table
+    from cider_platform.tables import number, title
+
+    if not data["finals"]:
+        return
+    emit_table(
+        ["trial", "seeds", "mean", "sd"],
+        [
+            [each["trial"], len(each["scores"]), number(each["mean"]), number(each["sd"])]
+            for each in data["finals"]
+        ],
+        title=title(f"{data['objectives'][0]} on seeds that were never searched on", marks),
+        right=["trial", "seeds", "mean", "sd"],
+    )
+    metric = data["best"]["metric"]
+    emit_table(
+        ["condition", f"test {metric} mean", "sd", "seeds"],
+        [
+            [
+                f"{row['protocol']} {row['kept'] or number(row['rate'])}",
+                number(row["mean"].get(metric)),
+                number(row["sd"].get(metric)),
+                row["seeds"],
+            ]
+            for row in data["final_tests"]
+        ],
+        title=title("its sealed-test scores on those seeds", marks),
+        right=[f"test {metric} mean", "sd", "seeds"],
+    )

@@ -1,0 +1,69 @@
+"""When a search stops handing out trials, besides its total: hours, GPU-hours."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from cider.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Limits of a search; infinity is no limit."""
+
+    hours: float = math.inf
+    """Hours this command may run. Running trials then stop after the epoch they are in and stay in
+    the study; the same command goes on with them."""
+    gpu_hours: float = math.inf
+    """GPU-hours of all the study's trials, over all commands; a trial counts from being handed out
+    to its end, times its share of GPUs. Running trials end first, so it can be passed by them."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("--hours", self.hours), ("--gpu-hours", self.gpu_hours)):
+            if not value > 0:
+                raise UsageError(f"{name} must be above 0, got {value:g}")
+
+
+class Clock:
+    """Measures a search against its budget.
+
+    Args:
+        budget: the limits.
+        gpus_per_trial: share of GPUs that each trial holds.
+        spent_seconds: seconds that the study's finished trials took.
+    """
+
+    def __init__(self, budget: Budget, gpus_per_trial: float, spent_seconds: float) -> None:
+        self._budget = budget
+        self._gpus = gpus_per_trial
+        self._spent = spent_seconds
+        self._begun = time.monotonic()
+        self._running: dict[int, float] = {}
+
+    def begin(self, number: int) -> None:
+        """Take note that a trial was handed out."""
+        self._running[number] = time.monotonic()
+
+    def end(self, number: int) -> float:
+        """Take note that a trial ended; return its seconds."""
+        seconds = time.monotonic() - self._running.pop(number)
+        self._spent += seconds
+        return seconds
+
+    @property
+    def is_over(self) -> bool:
+        """True if the hours are over: running trials stop."""
+        return time.monotonic() - self._begun >= 3600 * self._budget.hours
+
+    @property
+    def used_up(self) -> str:
+        """Which limit is reached, as a phrase; empty if none is."""
+        if self.is_over:
+            return f"its {self._budget.hours:g} hours are over"
+        now = time.monotonic()
+        seconds = self._spent + sum(now - begun for begun in self._running.values())
+        if self._gpus * seconds >= 3600 * self._budget.gpu_hours:
+            return f"its {self._budget.gpu_hours:g} GPU-hours are used up"
+        return ""
