@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cider.errors import TrainingError
 from cider.missing import training_masks
 from cider.seeding import batch_order, bucketed_order
 from cider.training.evaluation import (
@@ -22,7 +23,7 @@ from cider.training.evaluation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -100,6 +101,7 @@ class Trainer:
         valid: validation batches, with labels.
         device: where the model lies.
         test: the unsealed test split, only under the published selection.
+        on_step: told of epoch (from 1) and loss terms after every optimisation step of an epoch.
     """
 
     def __init__(
@@ -112,8 +114,10 @@ class Trainer:
         valid: BatchSource,
         device: torch.device,
         test: BatchSource | None = None,
+        on_step: Callable[[int, dict[str, float]], None] | None = None,
     ) -> None:
         self.spec = spec
+        self.on_step = on_step
         self.update = update
         self.predictor = predictor
         self.train = train
@@ -144,11 +148,11 @@ class Trainer:
         started = time.perf_counter()
         epoch = progress.epoch + 1
         losses = self._train_epoch(epoch)
-        chosen, valid = self._validate(self.valid)
+        chosen, valid = self._validate(self.valid, epoch)
         score, tau, published = chosen.score, chosen.tau, None
         if self.test is not None:
-            on_test, _ = self._validate(self.test)
-            _, honest = self._validate(self.test, chosen.tau)
+            on_test, _ = self._validate(self.test, epoch)
+            _, honest = self._validate(self.test, epoch, chosen.tau)
             score, tau = on_test.score, on_test.tau
             published = {
                 "valid_score": chosen.score,
@@ -176,18 +180,36 @@ class Trainer:
         return result, after
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        self.update.model.train()
         sums: dict[str, float] = {}
-        order_N = self._order(epoch)
         count = 0
-        for cpu_batch in self.train.batches(self.spec.training.batch_size, order_N):
-            observed = self._observed(cpu_batch, epoch)
-            terms = self.update(cpu_batch.to(self.device), observed)
-            weight = len(cpu_batch.index_B)
+        for weight, terms in self.steps(epoch):
+            if self.on_step is not None:
+                self.on_step(epoch, terms)
             count += weight
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value * weight
         return {name: value / count for name, value in sums.items()}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of optimisation steps of an epoch."""
+        return -(-len(self.train) // self.spec.training.batch_size)
+
+    def steps(self, epoch: int) -> Iterator[tuple[int, dict[str, float]]]:
+        """Train one epoch, yielding batch size and loss terms after every optimisation step.
+
+        Raises:
+            TrainingError: naming epoch and step, if a loss is not finite.
+        """
+        self.update.model.train()
+        batches = self.train.batches(self.spec.training.batch_size, self._order(epoch))
+        for step, cpu_batch in enumerate(batches, start=1):
+            observed = self._observed(cpu_batch, epoch)
+            try:
+                terms = self.update(cpu_batch.to(self.device), observed)
+            except TrainingError as error:
+                raise TrainingError(f"epoch {epoch}, step {step}: {error}") from error
+            yield len(cpu_batch.index_B), terms
 
     def _order(self, epoch: int) -> np.ndarray:
         training, seed = self.spec.training, self.spec.seed
@@ -210,18 +232,35 @@ class Trainer:
         )
 
     def _validate(
-        self, source: BatchSource, tau: float | None = None
+        self, source: BatchSource, epoch: int, tau: float | None = None
     ) -> tuple[Selected, dict[str, float]]:
         """Return tau and score of the epoch on one split, and every metric with that tau.
 
         Args:
             source: the split.
+            epoch: for messages.
             tau: taken as it is if given, otherwise chosen on this split.
+
+        Raises:
+            TrainingError: if a prediction is NaN or the score is undefined.
         """
         spec = self.spec
         assert source.labels_N is not None
         predictions = [self.predictor.predict(source, masks) for masks in self.masks[id(source)]]
+        # The last update may have broken the weights: an argmax over NaN would still give a score.
+        if any(np.isnan(each.log_probs_NC).any() for each in predictions):
+            raise TrainingError(
+                f"epoch {epoch}, after step {self.steps_per_epoch}: predictions on the "
+                f"{source.split.name} split are NaN; lower optimizer.lr or set "
+                "training.gradient_clip"
+            )
         chosen = select_tau(predictions, source.labels_N, spec.selection_metric, spec.maci)
+        if not math.isfinite(chosen.score):
+            raise TrainingError(
+                f"epoch {epoch}, after step {self.steps_per_epoch}: {spec.selection_metric} on the "
+                f"{source.split.name} split is {chosen.score}: no utterance there counts for it; "
+                "choose another selection.metric"
+            )
         if tau is not None:
             chosen = Selected(tau, float("nan"))
         valid: dict[str, float] = {}

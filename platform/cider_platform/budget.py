@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cider.errors import UsageError
 
@@ -24,6 +24,10 @@ class Budget:
         for name, value in (("--hours", self.hours), ("--gpu-hours", self.gpu_hours)):
             if not value > 0:
                 raise UsageError(f"{name} must be above 0, got {value:g}")
+
+    def less(self, seconds: float) -> Budget:
+        """Return what is left of it when some of its hours have gone."""
+        return replace(self, hours=max(self.hours - seconds / 3600, 1e-9))
 
 
 class Clock:

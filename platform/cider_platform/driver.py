@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
+import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cider.errors import UsageError
+from cider.errors import CiderError, UsageError
+from cider_platform import faults
 from cider_platform.budget import Budget, Clock
+from cider_platform.cluster_watch import ClusterLostError
 from cider_platform.layout import StudyFolder
 from cider_platform.lease import hold
 from cider_platform.ledger import Ledger, TrialRecord
+from cider_platform.output import warn
 from cider_platform.racing import Racing
 from cider_platform.search import Search
-from cider_platform.sessions import make_folder, ray_session
+from cider_platform.sessions import choose_folder, ray_session, remove_folder
+from cider_platform.stalls import DEFAULT_SECONDS
 from cider_platform.study import check_same, define, open_storage, write_definition
 
 if TYPE_CHECKING:
@@ -23,10 +27,15 @@ if TYPE_CHECKING:
 
     from cider.spec import RunSpec
     from cider_platform.capacity import Slots
+    from cider_platform.lease import Lease
     from cider_platform.ray_search import Train
     from cider_platform.search import Change
     from cider_platform.space import Space
     from cider_platform.trial import Runtime
+
+
+MAX_CLUSTER_DEATHS = 3
+"""How often one command starts Ray again after Ray has died under it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,8 @@ class Plan:
     """Resolved base spec."""
     space: Space
     total: int
+    progress_timeout: float = DEFAULT_SECONDS
+    """Seconds without progress after which a trial fails."""
     sampler: str = "tpe"
     pruner: Mapping[str, Any] = field(default_factory=lambda: {"name": "none"})
     objectives: tuple[str, ...] = ()
@@ -92,6 +103,8 @@ def drive(
 
     Raises:
         LeaseTakenError: if another living command drives the study.
+        ClusterLostError: if Ray has died under the search again and again.
+        CiderError: if the study cannot be written, e.g. on a full disk.
         UsageError: if the study was begun with another definition, or there is no slot.
     """
     if plan.slots.slots < 1 or plan.total < 1:
@@ -101,60 +114,85 @@ def drive(
         )
     started = time.monotonic()
     study = StudyFolder.of(runtime.results, plan.study)
-    with hold(study.lease, f"study {plan.study}") as lease:
-        _remove_left_folder(lease.previous)
-        storage = open_storage(study)
-        definition = define(
-            plan.spec,
-            plan.space,
-            sampler=plan.sampler,
-            pruner=plan.pruner,
-            objectives=plan.objectives,
-            racing=plan.racing,
-            starts=plan.starts,
-        )
-        check_same(study, storage, definition)
-        write_definition(study, definition)
-        ledger = Ledger(storage, plan.study, definition)
-        known = ledger.trials()
-        spent = sum(trial.seconds for trial in known)
-        search = Search(
-            ledger,
-            plan.spec,
-            total=plan.total,
-            results=runtime.results,
-            resolve=lambda spec: resolve(spec, runtime),
-            listener=listener.change,
-            clock=Clock(plan.budget, plan.slots.gpus_per_trial, spent),
-        )
-        listener.begin(known, plan.total)
-        received = None
-        if ledger.has_work(plan.total):
-            folder = make_folder()
-            lease.note(folder=str(folder))
-            received = _run(search, train, runtime, plan.slots, folder, study.tune)
-        seconds = time.monotonic() - started
-        return Outcome(
-            study=study,
-            trials=ledger.trials(),
-            seconds=seconds,
-            objectives=definition["objectives"],
-            signal_number=received,
-            used_up=search.clock.used_up if ledger.has_work(plan.total) else "",
-        )
+    try:
+        with hold(study.lease, f"study {plan.study}") as lease:
+            _remove_left_folder(lease.previous)
+            storage = open_storage(study)
+            definition = define(
+                plan.spec,
+                plan.space,
+                sampler=plan.sampler,
+                pruner=plan.pruner,
+                objectives=plan.objectives,
+                racing=plan.racing,
+                starts=plan.starts,
+            )
+            check_same(study, storage, definition)
+            write_definition(study, definition)
+
+            def begin() -> Search:
+                ledger = Ledger(storage, plan.study, definition)
+                spent = sum(trial.seconds for trial in ledger.trials())
+                return Search(
+                    ledger,
+                    plan.spec,
+                    total=plan.total,
+                    results=runtime.results,
+                    resolve=lambda spec: resolve(spec, runtime),
+                    listener=listener.change,
+                    clock=Clock(budget, plan.slots.gpus_per_trial, spent),
+                )
+
+            budget = plan.budget
+            search = begin()
+            listener.begin(search.ledger.trials(), plan.total)
+            received, deaths = None, 0
+            while search.ledger.has_work(plan.total):
+                try:
+                    received = _run(search, train, plan, runtime, lease)
+                    break
+                except ClusterLostError as error:
+                    deaths += 1
+                    _forgive(error, deaths)
+                budget = plan.budget.less(time.monotonic() - started)
+                # What was running is handed out again, as after the death of the driver.
+                search = begin()
+            return Outcome(
+                study=study,
+                trials=search.ledger.trials(),
+                seconds=time.monotonic() - started,
+                objectives=definition["objectives"],
+                signal_number=received,
+                used_up=search.clock.used_up if search.ledger.has_work(plan.total) else "",
+            )
+    except OSError as error:
+        raise CiderError(
+            f"study {plan.study} had to stop: {faults.sentence(error, study.root)}; the same "
+            "command then continues it"
+        ) from error
 
 
-def _run(
-    search: Search, train: Train, runtime: Runtime, slots: Slots, folder: Path, tune_folder: Path
-) -> int | None:
+def _forgive(error: ClusterLostError, deaths: int) -> None:
+    """Say that Ray is started again, or give up."""
+    if deaths > MAX_CLUSTER_DEATHS:
+        raise ClusterLostError(
+            f"{error}, and so it did {deaths} times in this search; see whether memory or disk of "
+            "this machine is full, then give the same command again to go on"
+        ) from error
+    warn(f"{error}; starting Ray again ({deaths} of at most {MAX_CLUSTER_DEATHS} times)")
+
+
+def _run(search: Search, train: Train, plan: Plan, runtime: Runtime, lease: Lease) -> int | None:
     """Run the trials; return the number of the signal that ended them, or None."""
-    num_gpus = -int(-slots.slots * slots.gpus_per_trial // 1)
+    slots = plan.slots
+    folder = choose_folder()
+    lease.note(folder=str(folder))
     with ray_session(
         folder,
         cpus=slots.slots * slots.cpus_per_trial,
-        gpus=num_gpus,
+        gpus=-int(-slots.slots * slots.gpus_per_trial // 1),
         threads=slots.cpus_per_trial,
-    ):
+    ) as watch:
         # Reads the environment when it is imported, so it must be inside the session.
         from cider_platform.ray_search import (  # noqa: PLC0415
             SearchInterruptedError,
@@ -162,14 +200,22 @@ def _run(
         )
 
         try:
-            run_on_ray(search, train, runtime, slots=slots, folder=tune_folder)
+            run_on_ray(
+                search,
+                train,
+                runtime,
+                slots=slots,
+                folder=StudyFolder.of(runtime.results, plan.study).tune,
+                check=watch.check,
+                progress_timeout=plan.progress_timeout,
+            )
         except SearchInterruptedError as interruption:
             return interruption.signal_number
     return None
 
 
 def _remove_left_folder(previous: Mapping[str, Any]) -> None:
-    """Remove the cluster's folder that a killed driver left."""
+    """Remove the cluster's folder that a killed driver left on this machine."""
     folder = previous.get("folder")
-    if isinstance(folder, str) and Path(folder).name.startswith("cider-"):
-        shutil.rmtree(folder, ignore_errors=True)
+    if isinstance(folder, str) and previous.get("host") == platform.node():
+        remove_folder(Path(folder))

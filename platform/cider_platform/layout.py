@@ -128,6 +128,11 @@ class RunFolder:
         return self.root / "statistics.safetensors"
 
     @property
+    def fingerprint(self) -> Path:
+        """Exact losses of the first optimisation steps and where they were computed, JSON."""
+        return self.root / "fingerprint.json"
+
+    @property
     def frozen(self) -> Path:
         """Record that ends a training and opens the test split."""
         return self.root / FROZEN_FILE

@@ -42,9 +42,11 @@ class Lease:
     def note(self, **facts: object) -> None:
         """Write facts about the owner beside its process id, for whoever takes over."""
         owner = {"host": platform.node(), "pid": os.getpid(), "since": now(), **facts}
+        text = json.dumps(owner)
+        # One write over what was there, blanks included: killed at any moment, it leaves facts.
+        size = os.fstat(self._file.fileno()).st_size
         self._file.seek(0)
-        self._file.truncate()
-        self._file.write(json.dumps(owner) + "\n")
+        self._file.write(f"{text.ljust(max(0, size - 1))}\n")
         self._file.flush()
 
 
@@ -61,14 +63,17 @@ def hold(path: Path, what: str, *, wait: bool = False) -> Iterator[Lease]:
         LeaseTakenError: if another living process holds it and ``wait`` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    # Neither truncated nor touched by opening: its time is another owner's heartbeat.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         while not _try_lock(file) or _owner_elsewhere_lives(file):
             if not wait:
                 raise LeaseTakenError(_refusal(what, _read_owner(file)))
             _unlock(file)
             time.sleep(0.5)
         lease = Lease(_read_owner(file), file)
-        lease.note()
+        # Until this owner has cleaned up after the last one, the next must know of it too.
+        lease.note(**_facts(lease.previous))
         stop = threading.Event()
         beat = threading.Thread(target=_beat, args=(file.fileno(), stop), daemon=True)
         beat.start()
@@ -140,6 +145,13 @@ def _read_owner(file: IO[str]) -> dict[str, Any]:
     except ValueError:  # its owner died, or is, in the middle of writing it
         return {}
     return owner if isinstance(owner, dict) else {}
+
+
+def _facts(owner: dict[str, Any]) -> dict[str, Any]:
+    """Return what an owner on this host noted of itself."""
+    if owner.get("host") != platform.node():
+        return {}
+    return {name: fact for name, fact in owner.items() if name not in ("host", "pid", "since")}
 
 
 def _refusal(what: str, owner: dict[str, Any]) -> str:

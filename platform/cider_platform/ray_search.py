@@ -9,25 +9,27 @@ A worker stops only inside ``tune.report``, between two epochs, after the checkp
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
 import traceback
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cider.errors import CiderError
 from cider.spec import RunSpec
 from cider_platform.evaluation import objective_values
+from cider_platform.faults import sentence
 from cider_platform.layout import RunFolder, now
 from cider_platform.lease import hold
 from cider_platform.objectives import parse_objectives
 from cider_platform.search import Report
+from cider_platform.stalls import DEFAULT_SECONDS, StallWatch
 from cider_platform.trial import read_epochs
 
 if TYPE_CHECKING:
@@ -57,6 +59,23 @@ class SearchInterruptedError(BaseException):
     def __init__(self, signal_number: int | None) -> None:
         super().__init__(signal_number)
         self.signal_number = signal_number
+
+
+class _DriverError(BaseException):
+    """Carries an error of the driver out of Tune, which would take an Exception for a trial's."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextlib.contextmanager
+def _driving() -> Iterator[None]:
+    """Let errors of the driver's own decisions, e.g. a full disk, end the search as they are."""
+    try:
+        yield
+    except Exception as error:
+        raise _DriverError(error) from error
 
 
 def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
@@ -92,16 +111,15 @@ def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
                 history = [(result.epoch, result.best_score)]
                 is_last = _is_last(spec, result.epoch, result.best_epoch)
                 _say(Report(history=history, is_last=is_last))
+            objectives = parse_objectives(config["objectives"], spec)
+            is_score = len(objectives) == 1 and objectives[0].is_score_of(spec)
+            values = None if is_score else objective_values(folder, runtime, objectives)
         except Exception as error:
-            with folder.log.open("a", encoding="utf-8") as log:
+            # The disk may be full: the error travels by Ray, with or without the log.
+            with contextlib.suppress(OSError), folder.log.open("a", encoding="utf-8") as log:
                 log.write(f"{now()} trial {config['number']}\n{traceback.format_exc()}")
-            kind = "" if isinstance(error, CiderError) else f"{type(error).__name__}: "
-            _say(Report(history=[], error=f"{kind}{error}"))
+            _say(Report(history=[], error=sentence(error, folder.root)))
             return
-        values = None
-        objectives = parse_objectives(config["objectives"], spec)
-        if not (len(objectives) == 1 and objectives[0].is_score_of(spec)):
-            values = objective_values(folder, runtime, objectives)
         _say(Report(history=history[-1:], is_last=True, is_finished=True, values=values))
 
 
@@ -135,7 +153,8 @@ class _StudySearcher(_NotSaved, Searcher):
         self._numbers = numbers
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:  # noqa: ANN401 - FINISHED is text
-        job = self._search.next_job()
+        with _driving():
+            job = self._search.next_job()
         if job is None:
             return Searcher.FINISHED
         self._numbers[trial_id] = job.number
@@ -154,7 +173,8 @@ class _StudySearcher(_NotSaved, Searcher):
         error: bool = False,
     ) -> None:
         if not error:
-            self._search.on_lost(self._numbers[trial_id], "")
+            with _driving():
+                self._search.on_lost(self._numbers[trial_id], "")
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing: the study is the only truth."""
@@ -180,27 +200,69 @@ class _StudyScheduler(_NotSaved, FIFOScheduler):
         trial: Trial,
         result: dict[str, Any],
     ) -> str:
-        stop = self._search.on_report(self._numbers[trial.trial_id], _heard(result))
+        with _driving():
+            stop = self._search.on_report(self._numbers[trial.trial_id], _heard(result))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 
 class _StudyCallback(_NotSaved, tune.Callback):
-    """Passes on workers that died for good, and ends the search between two events on a signal."""
+    """Ends the search between two events on a signal or without a cluster; ends stuck trials.
 
-    def __init__(self, search: Search, numbers: dict[str, int], received: list[int]) -> None:
+    Args:
+        search: decides.
+        runtime: names the runs' folder.
+        stalls: knows trials that make no progress.
+        check: raises if the cluster has died.
+        received: signals.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        runtime: Runtime,
+        *,
+        stalls: StallWatch,
+        check: Callable[[], None],
+        received: list[int],
+    ) -> None:
         self._search = search
-        self._numbers = numbers
+        self._runtime = runtime
+        self._stalls = stalls
+        self._check = check
         self._received = received
 
     def on_step_begin(
         self,
         iteration: int,  # noqa: ARG002
-        trials: list[Trial],  # noqa: ARG002
+        trials: list[Trial],
         **info: object,  # noqa: ARG002
     ) -> None:
         if self._received or self._search.clock.is_over:
             self._search.on_stop()
             raise SearchInterruptedError(self._received[0] if self._received else None)
+        with _driving():
+            self._check()
+            running = {
+                trial.config["number"]: trial for trial in trials if trial.status == "RUNNING"
+            }
+            folders = [
+                (number, RunFolder.of(self._runtime.results, trial.config["run"]))
+                for number, trial in running.items()
+            ]
+            for number in self._stalls.stalled(folders):
+                self._end_stuck(running[number])
+
+    def _end_stuck(self, trial: Trial) -> None:
+        """Kill a trial's worker, which nothing else can interrupt, and let the trial fail."""
+        trial.max_failures = 0  # it would be started again, and stall again
+        worker = trial.temporary_state.ray_actor
+        assert worker is not None, "a running trial has a worker"
+        ray.kill(worker)
+        self._search.on_lost(
+            trial.config["number"],
+            f"made no progress for {self._stalls.seconds:g} s, so its worker was stopped; if an "
+            "epoch takes that long, give a larger --progress-timeout",
+        )
 
     def on_trial_error(
         self,
@@ -209,16 +271,25 @@ class _StudyCallback(_NotSaved, tune.Callback):
         trial: Trial,
         **info: object,  # noqa: ARG002
     ) -> None:
-        lines = str(trial.get_error() or "").strip().splitlines()
-        reason = f": {lines[0]}" if lines else ""
-        self._search.on_lost(
-            self._numbers[trial.trial_id],
-            f"its worker process died {MAX_WORKER_DEATHS + 1} times{reason}",
-        )
+        with _driving():
+            self._check()  # if the cluster died, the trial did nothing wrong
+            lines = str(trial.get_error() or "").strip().splitlines()
+            reason = f": {lines[0]}" if lines else ""
+            self._search.on_lost(
+                trial.config["number"],
+                f"its worker process died {MAX_WORKER_DEATHS + 1} times{reason}",
+            )
 
 
 def run_on_ray(
-    search: Search, train: Train, runtime: Runtime, *, slots: Slots, folder: Path
+    search: Search,
+    train: Train,
+    runtime: Runtime,
+    *,
+    slots: Slots,
+    folder: Path,
+    check: Callable[[], None],
+    progress_timeout: float = DEFAULT_SECONDS,
 ) -> None:
     """Run a search's trials until the study has its total; Ray must be running.
 
@@ -228,6 +299,8 @@ def run_on_ray(
         runtime: where and how runs execute, with absolute paths.
         slots: how many trials at a time.
         folder: absolute; Tune's own files go there and are never read back.
+        check: raises if the cluster has died.
+        progress_timeout: seconds without progress after which a trial fails.
 
     Raises:
         SearchInterruptedError: on SIGINT or SIGTERM; running trials stay in the study.
@@ -256,10 +329,24 @@ def run_on_ray(
                 storage_path=str(folder.parent),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
-                callbacks=[_StudyCallback(search, numbers, received)],
+                callbacks=[
+                    _StudyCallback(
+                        search,
+                        runtime,
+                        stalls=StallWatch(progress_timeout),
+                        check=check,
+                        received=received,
+                    )
+                ],
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except _DriverError as carried:
+            raise carried.error from carried.error.__cause__
+        except Exception:
+            check()
+            raise
     for number in search.ledger.live:
         search.on_lost(number, "Ray Tune lost it")
 
@@ -269,7 +356,7 @@ def _trial_name(trial: Trial) -> str:
     return f"trial-{trial.config['number']}-{trial.trial_id}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM; a second one ends the process at once, as usual."""
     received: list[int] = []

@@ -8,6 +8,7 @@ must be set before ``import ray``: import Ray inside the session, never above it
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING
 import cider
 import cider_platform
 from cider.errors import CiderError
+from cider_platform import processes
+from cider_platform.cluster_watch import ClusterWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +33,17 @@ OBJECT_STORE_BYTES = 100_000_000
 # AF_UNIX paths end at 107 bytes and Ray adds about 62 to its folder.
 _LONGEST_FOLDER = 43
 _INNER = "r"
-_ADDED = len("/cider-12345678/") + len(_INNER)
+_PREFIX = "cider-"
+_ADDED = len(f"/{_PREFIX}12345678/") + len(_INNER)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(folder: Path, threads: int) -> dict[str, str]:
     """Return the variables Ray, its workers and their torch read."""
     values = {
+        # What they leave there when they are killed goes with the folder.
+        "TMPDIR": str(folder),
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_AUTH_TOKEN": _token(),
         "RAY_USAGE_STATS_ENABLED": "0",
         # Workers inherit both: threads of torch and BLAS, and where the packages lie.
         "OMP_NUM_THREADS": str(threads),
@@ -58,6 +64,12 @@ def _environment(threads: int) -> dict[str, str]:
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
         del values["RAY_AUTH_TOKEN"]
     return values
+
+
+@functools.cache
+def _token() -> str:
+    """Return this process's token: Ray reads it once, so a second cluster must have the same."""
+    return secrets.token_hex(32)
 
 
 def _import_roots() -> list[str]:
@@ -87,39 +99,58 @@ def _set_environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def make_folder() -> Path:
-    """Make a folder for one cluster, with a path short enough for sockets.
+def choose_folder() -> Path:
+    """Return a new name for the folder of one cluster, with a path short enough for sockets.
+
+    It is made by ``ray_session``, so that its name can be written down before there is anything to
+    clean up.
 
     Raises:
         CiderError: if the system's folder for temporary files has too long a name.
     """
     for parent in (tempfile.gettempdir(), os.sep + "tmp"):
         if len(parent) + _ADDED <= _LONGEST_FOLDER and os.access(parent, os.W_OK):
-            return Path(tempfile.mkdtemp(prefix="cider-", dir=parent))
+            return Path(parent) / f"{_PREFIX}{secrets.token_hex(4)}"
     raise CiderError(
         f"the folder for temporary files, {tempfile.gettempdir()}, has too long a name for Ray's "
         f"sockets; set TMPDIR to one of at most {_LONGEST_FOLDER - _ADDED} characters"
     )
 
 
+def remove_folder(folder: Path) -> None:
+    """End what still runs for a cluster's folder and remove it; nothing is done to other folders.
+
+    A killed driver takes Ray's main processes with it, but their helpers live on for a minute, and
+    a worker that is stuck for ever.
+    """
+    if folder.name.startswith(_PREFIX):
+        processes.end_all_of(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def ray_session(folder: Path, *, cpus: int, gpus: int, threads: int) -> Iterator[None]:
+def ray_session(folder: Path, *, cpus: int, gpus: int, threads: int) -> Iterator[ClusterWatch]:
     """Run a Ray cluster on this machine while the context lasts; ``folder`` is removed after it.
 
     Args:
-        folder: from ``make_folder``.
+        folder: from ``choose_folder``.
         cpus: CPUs the cluster may hand out.
         gpus: GPUs the cluster may hand out.
         threads: threads of numerical libraries in every worker.
 
+    Yields:
+        what knows whether the cluster lives.
+
     Raises:
         CiderError: if Ray does not start.
     """
-    with _set_environment(_environment(threads)):
+    watch = ClusterWatch(folder)
+    with _set_environment(_environment(folder, threads)):
         import ray  # noqa: PLC0415 - reads the environment when it is imported
 
         try:
             try:
+                folder.mkdir(mode=0o700)
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -134,8 +165,14 @@ def ray_session(folder: Path, *, cpus: int, gpus: int, threads: int) -> Iterator
                     _temp_dir=str(folder / _INNER),
                 )
             except (OSError, RuntimeError, ValueError) as error:
-                raise CiderError(f"Ray did not start on this machine: {error}") from error
-            yield
+                reason = str(error).strip().splitlines()[0]
+                raise CiderError(f"Ray did not start on this machine: {reason}") from error
+            watch.start()
+            yield watch
         finally:
+            if watch.lost():
+                # Leaving a broken cluster politely would wait for answers that do not come.
+                processes.end_all_of(folder)
             ray.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
+            watch.stop()
+            remove_folder(folder)

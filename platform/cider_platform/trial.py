@@ -7,6 +7,7 @@ split be opened (``cider_platform.evaluation``).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from cider.data.hashing import file_sha256
 from cider.data.seal import permit_for_published_selection
 from cider.data.statistics import save_statistics
-from cider.errors import CiderError
 from cider.training.checkpoint import (
     model_weights,
     read_checkpoint,
@@ -33,7 +33,15 @@ from cider_platform.assembly import (
     resolve,
     two_step_update,
 )
-from cider_platform.layout import RunFolder, now, read_json, write_json_atomic
+from cider_platform.faults import sentence
+from cider_platform.fingerprint import Recorder
+from cider_platform.layout import (
+    RunFolder,
+    now,
+    read_json,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +69,9 @@ def train_run(spec: RunSpec, runtime: Runtime) -> Iterator[EpochResult]:
     try:
         yield from _train(spec, runtime, folder)
     except Exception as error:
-        text = str(error) if isinstance(error, CiderError) else f"{type(error).__name__}: {error}"
-        folder.write_status("FAILED", error=text, ended=now())
+        # On a full disk not even this can be written, and the error itself is the better message.
+        with contextlib.suppress(OSError):
+            folder.write_status("FAILED", error=sentence(error, folder.root), ended=now())
         raise
 
 
@@ -82,6 +91,7 @@ def _train(spec: RunSpec, runtime: Runtime, folder: RunFolder) -> Iterator[Epoch
         if published
         else None,
     )
+    trainer.on_step = Recorder(folder, runtime.torch_device, trainer.steps_per_epoch)
     progress = Progress()
     if folder.last.exists():
         tensors, facts = read_checkpoint(folder.last)
@@ -161,7 +171,7 @@ def _keep_epochs(path: Path, count: int) -> None:
     """Cut the record of epochs that the checkpoint does not know: they will be trained again."""
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(lines[:count]), encoding="utf-8")
+        write_text_atomic(path, "".join(lines[:count]))
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:

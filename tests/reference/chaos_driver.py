@@ -1,0 +1,108 @@
+"""Drive one study in a process of its own: ``python chaos_driver.py '<json of Options>'``.
+
+Prints the study's trials as JSON; errors end it as they end the command line.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cider.errors import CiderError
+from cider.models.cider.config import Config
+from cider.spec import DataConfig, RunSpec, TextEncoderConfig, TrainingConfig
+from cider_platform.assembly import Runtime
+from cider_platform.capacity import choose_slots
+from cider_platform.driver import Plan, asha, drive
+from cider_platform.output import fail
+from cider_platform.space import parse_axis
+
+SPACE = ("loss.joint=float:0:1:0.25", "optimizer.lr=log:1e-4:1e-1")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a driver is told."""
+
+    root: str
+    study: str
+    total: int
+    epochs: int = 9
+    slots: int = 1
+    checkpoint_every: int = 1
+    real: bool = False
+    sampler: str = "tpe"
+    space: list = field(default_factory=lambda: list(SPACE))
+    pruner: bool = True
+    progress_timeout: float = 1800.0
+
+
+class Listener:
+    """Writes what happens to stderr, one line each."""
+
+    def begin(self, trials, total):
+        print(f"begin {len(trials)} of {total}", file=sys.stderr, flush=True)
+
+    def change(self, change):
+        print(f"trial {change.number} {change.state} epoch {change.epoch} {change.error}",
+              file=sys.stderr, flush=True)  # fmt: skip
+
+
+def spec_of(options):
+    """Return the base spec; of a size that a real training needs milliseconds for."""
+    return RunSpec(
+        data=DataConfig(dataset="tiny"),
+        model=Config(width=8, heads=2, layers=1),
+        text_encoder=TextEncoderConfig(width=8, layers=1, source="scratch"),
+        training=TrainingConfig(epochs=options.epochs, batch_size=12, patience=options.epochs),
+    )
+
+
+def runtime_of(options, results="results"):
+    root = Path(options.root)
+    return Runtime(
+        root / "store", root / results, threads=1, checkpoint_every=options.checkpoint_every
+    )
+
+
+def plan_of(options, spec):
+    return Plan(
+        study=options.study,
+        spec=spec,
+        space=tuple(parse_axis(text) for text in options.space),
+        total=options.total,
+        sampler=options.sampler,
+        pruner=asha(options.epochs) if options.pruner else {"name": "none"},
+        slots=choose_slots("cpu", slots=options.slots),
+        progress_timeout=options.progress_timeout,
+    )
+
+
+def train_of(options):
+    """Return the training function and the spec it trains."""
+    from chaos_training import train
+
+    from cider_platform.trial import resolve, train_run
+
+    spec = spec_of(options)
+    return (train_run, resolve(spec, runtime_of(options))) if options.real else (train, spec)
+
+
+def main():
+    options = Options(**json.loads(sys.argv[1]))
+    try:
+        train, spec = train_of(options)
+        outcome = drive(
+            plan_of(options, spec), runtime_of(options), train=train,
+            resolve=lambda each, _: each, listener=Listener(),
+        )  # fmt: skip
+    except CiderError as error:
+        fail(str(error))
+        sys.exit(error.exit_code)
+    if outcome.signal_number is not None:
+        sys.exit(128 + outcome.signal_number)
+    print(json.dumps([asdict(trial) for trial in outcome.trials]))
+
+
+if __name__ == "__main__":
+    main()
