@@ -9,7 +9,7 @@ study proposes what an uninterrupted one would.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import optuna
@@ -61,7 +61,7 @@ class TrialRecord:
     seed: int | None
     repeats: int | None
     """The trial whose configuration it repeats on another seed; None if it proposed its own."""
-    seconds: float
+    seconds: float = field(compare=False)
     """Time it ran, summed over drivers that ended it or were asked to end."""
     error: str | None
 
