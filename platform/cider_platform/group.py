@@ -70,7 +70,7 @@ def train_in_group(
 
             work = partial(fit, spec, runtime, group, train=train, folder=session)
             try:
-                _follow(work, _Follower(folder, listener, notice), watch.check)
+                _follow(work, Follower(folder, listener, notice), watch.check)
             except Exception as error:
                 if folder.state != "FAILED":  # a killed worker could not say so
                     folder.write_status("FAILED", error=str(error), ended=now())
@@ -78,8 +78,14 @@ def train_in_group(
     return folder
 
 
-class _Follower:
-    """Passes on what a run's files say while others train it."""
+class Follower:
+    """Passes on what a run's files say while others train it.
+
+    Args:
+        folder: the run's.
+        listener: told of every epoch, once, though it be trained again after a restart.
+        notice: told of workers that were started again.
+    """
 
     def __init__(
         self,
@@ -110,7 +116,7 @@ class _Follower:
             self._listener(EpochResult.from_dict(epoch))
 
 
-def _follow(work: Callable[[], None], follower: _Follower, check: Callable[[], None]) -> None:
+def _follow(work: Callable[[], None], follower: Follower, check: Callable[[], None]) -> None:
     """Do the work in a thread and look at what comes of it; ``check`` raises if Ray has died.
 
     In a thread also because Ray Train handles Ctrl-C itself in the main one, and then ends the

@@ -20,7 +20,7 @@ from torch.distributed import FileStore
 
 from cider.behaviour import with_behaviour
 from cider.data.loader import part_rows
-from cider.errors import TrainingError, WorkerLostError
+from cider.errors import CiderError, TrainingError, WorkerLostError
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, OptimizerConfig, RunSpec, TextEncoderConfig, TrainingConfig
 from cider.training.trainer import Progress, Trainer
@@ -34,6 +34,7 @@ from cider_platform.assembly import (
     two_step_update,
 )
 from cider_platform.layout import RunFolder
+from cider_platform.replay import replay
 from cider_platform.trial import read_epochs, train_run
 
 NUM_WORKERS = 2
@@ -69,6 +70,7 @@ CASES = {
     "released-one-left": spec_of("released", 23),
 }
 DTYPES = {"single": torch.float32, "double": torch.float64}
+TRAINED = [(name, "double") for name in CASES] + [(name, "single") for name in list(CASES)[:2]]
 
 
 def train(spec, runtime, dtype):
@@ -121,11 +123,10 @@ def work(root, rank):
     """Do one worker's part of everything, and write what this one holds."""
     with joined(FileStore(str(root / "meeting"), NUM_WORKERS), rank, NUM_WORKERS) as workers:
         runtime = Runtime(root / "store", root / "whole", threads=1, workers=workers)
-        for name, spec in CASES.items():
-            for precision, dtype in DTYPES.items():
-                weights, results = train(spec, runtime, dtype)
-                save_file(weights, root / f"{name}-{precision}-{rank}.safetensors")
-                (root / f"{name}-{precision}-{rank}.json").write_text(json.dumps(results))
+        for name, precision in TRAINED:
+            weights, results = train(CASES[name], runtime, DTYPES[precision])
+            save_file(weights, root / f"{name}-{precision}-{rank}.safetensors")
+            (root / f"{name}-{precision}-{rank}.json").write_text(json.dumps(results))
 
         run(RANDOM, runtime)
         stopped = replace(runtime, results=root / "stopped", checkpoint_every=2)
@@ -178,8 +179,7 @@ def root(tmp_path_factory):
 # The update
 
 
-@pytest.mark.parametrize("precision", DTYPES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "precision"), TRAINED)
 def test_two_workers_make_the_updates_of_one(root, name, precision):
     runtime = Runtime(root / "store", root / "alone", threads=1)
     weights, results = train(CASES[name], runtime, DTYPES[precision])
@@ -266,6 +266,13 @@ def test_run_of_two_workers_continued_after_a_stop_has_the_same_numbers(root):
         del epoch["seconds"]
     assert records[0] == records[1]
     assert whole.best.read_bytes() == stopped.best.read_bytes()
+
+
+def test_run_of_two_workers_is_not_replayed_by_one(root):
+    spec = resolve(RANDOM, Runtime(root / "store", root / "whole"))
+    folder = RunFolder.of(root / "whole", spec.run_id)
+    with pytest.raises(CiderError, match="was trained by 2 workers, each with its own dropout"):
+        replay(folder, root / "store")
 
 
 def test_run_that_lost_a_worker_keeps_its_checkpoint_and_says_why_it_ended(root):
