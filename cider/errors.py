@@ -35,5 +35,9 @@ class SealedTestError(CiderError):
     exit_code = 5
 
 
+class WorkerLostError(CiderError):
+    """One of several workers that train a run together is gone; the run can go on without it."""
+
+
 class TrainingError(CiderError):
     """A run cannot go on, for example because its loss is no longer finite."""

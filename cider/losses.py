@@ -27,7 +27,12 @@ def task_loss(log_probs_BC: Tensor, labels_B: Tensor) -> Tensor:
     return F.nll_loss(log_probs_BC, labels_B)
 
 
-def reconstruction_loss(predicted_BTF: Tensor, target_BTF: Tensor, dropped_BT: Tensor) -> Tensor:
+def reconstruction_loss(
+    predicted_BTF: Tensor,
+    target_BTF: Tensor,
+    dropped_BT: Tensor,
+    num_dropped: Tensor | None = None,
+) -> Tensor:
     """Return SmoothL1 over dropped positions (Eq. 17), scalar.
 
     Args:
@@ -35,11 +40,13 @@ def reconstruction_loss(predicted_BTF: Tensor, target_BTF: Tensor, dropped_BT: T
         target_BTF: what was there; no gradient flows into it.
         dropped_BT: True where a valid position was removed. The sum is divided by the number of
             elements there plus 1e-6, so that nothing dropped gives 0.
+        num_dropped: positions dropped in the whole batch (scalar), if this is a part of it; the
+            losses of all parts then add up to the whole batch's.
     """
     weight_BT1 = dropped_BT.unsqueeze(-1).to(predicted_BTF.dtype)
     error_BTF = F.smooth_l1_loss(predicted_BTF, target_BTF.detach(), reduction="none") * weight_BT1
-    count = weight_BT1.sum() * predicted_BTF.shape[-1]
-    return error_BTF.sum() / (count + 1e-6)
+    count = weight_BT1.sum() if num_dropped is None else num_dropped
+    return error_BTF.sum() / (count * predicted_BTF.shape[-1] + 1e-6)
 
 
 def attention_loss(incomplete: AttentionScores, complete: AttentionScores) -> Tensor:
@@ -85,8 +92,11 @@ def distillation_terms(
     observed: PerModality[BoolTensor],
     labels_B: Tensor,
     weights: LossConfig,
+    *,
+    share: float = 1.0,
+    num_dropped: PerModality[Tensor] | None = None,
 ) -> LossTerms:
-    """Return the terms of step 2.
+    """Return the terms of step 2; those of all parts of a batch add up to the whole batch's.
 
     Args:
         incomplete: the model's output for the incomplete view.
@@ -95,6 +105,8 @@ def distillation_terms(
         observed: True where a position was kept.
         labels_B: class labels.
         weights: a term of weight 0 is not computed.
+        share: part of the whole batch's utterances that are here, in [0, 1]; 1 is all of them.
+        num_dropped: dropped positions of the whole batch (scalars); None: of these utterances.
     """
     assert incomplete.log_probs_BC is not None
     zero = torch.zeros((), device=labels_B.device)
@@ -107,9 +119,11 @@ def distillation_terms(
                 incomplete.reconstruction[modality],
                 targets[modality],
                 view.valid[modality] & ~observed[modality],
+                None if num_dropped is None else num_dropped[modality],
             )
     if weights.attention > 0 and incomplete.attention and complete.attention:
-        attention = attention_loss(incomplete.attention, complete.attention)
+        attention = attention_loss(incomplete.attention, complete.attention) * share
     if weights.joint > 0:
-        joint = joint_loss(incomplete.joint_BJ, complete.joint_BJ)
-    return LossTerms(task_loss(incomplete.log_probs_BC, labels_B), reconstruction, attention, joint)
+        joint = joint_loss(incomplete.joint_BJ, complete.joint_BJ) * share
+    task = task_loss(incomplete.log_probs_BC, labels_B) * share
+    return LossTerms(task, reconstruction, attention, joint)

@@ -7,24 +7,40 @@ from __future__ import annotations
 
 import numpy as np
 
-_PURPOSES = {"batch order": 1, "torch": 2}
+_PURPOSES = {"batch order": 1, "torch": 2, "worker": 3}
 
 
-def sequence(seed: int, purpose: str, epoch: int = 0) -> np.random.SeedSequence:
+def sequence(seed: int, purpose: str, epoch: int = 0, *key: int) -> np.random.SeedSequence:
     """Return the seed sequence of one purpose in one epoch.
 
     Args:
         seed: the run's seed.
-        purpose: ``batch order`` or ``torch`` (weights and dropout).
+        purpose: ``batch order``, ``torch`` (weights and dropout) or ``worker`` (dropout).
         epoch: 1-based epoch, or 0 for what happens before the first.
+        key: further numbers to tell sequences of one purpose apart.
     """
     # The spawn key keeps these apart from the masks' keys, which have none.
-    return np.random.SeedSequence([seed, epoch], spawn_key=(_PURPOSES[purpose],))
+    return np.random.SeedSequence([seed, epoch], spawn_key=(_PURPOSES[purpose], *key))
 
 
 def torch_seed(seed: int) -> int:
     """Return the 63-bit seed of torch's generator for a run."""
-    return int(sequence(seed, "torch").generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return _63_bits(sequence(seed, "torch"))
+
+
+def worker_seed(seed: int, epoch: int, rank: int) -> int:
+    """Return the 63-bit seed of torch's generator for one of several workers and one epoch.
+
+    Args:
+        seed: the run's seed.
+        epoch: 1-based epoch.
+        rank: number of the worker, from 0.
+    """
+    return _63_bits(sequence(seed, "worker", epoch, rank))
+
+
+def _63_bits(seeds: np.random.SeedSequence) -> int:
+    return int(seeds.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def batch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:

@@ -5,7 +5,7 @@ Shapes: B batch, T text steps, S steps of audio or vision, F raw feature width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,31 +44,53 @@ class View:
     """float32 frames, zero at padding."""
     valid: PerModality[BoolTensor]
     """Boolean (B, T) and (B, S)."""
+    first_row: int = 0
+    """Row of the whole batch with which this part of it begins. Only the released positions, which
+    count rows, depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Utterances of one split, padded, with their labels where the split has them."""
+    """Utterances of one split, padded, with their labels where the split has them.
+
+    Where several workers train together it is one worker's part of a whole batch.
+    """
 
     index_B: np.ndarray
     """int64 row numbers within the split; they seed the masks."""
     complete: View
     labels_B: Tensor | None
     """int64 class labels; None for the sealed test split."""
+    others: int = 0
+    """Utterances of the whole batch that other workers have."""
+    stand_in: bool = False
+    """True if there was no utterance left for this worker, and the one here is another's: a model
+    cannot read an empty batch. It counts nothing."""
+
+    @property
+    def num_whole(self) -> int:
+        """Number of utterances of the whole batch."""
+        return self.others + (0 if self.stand_in else len(self.index_B))
+
+    @property
+    def share(self) -> float:
+        """Part of the whole batch's utterances that are here, in [0, 1]."""
+        return (self.num_whole - self.others) / self.num_whole
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on a device."""
         view = self.complete
         labels_B = self.labels_B
-        return Batch(
-            self.index_B,
-            View(
-                view.token_ids_BT.to(device, non_blocking=True),
-                view.audio_BSF.to(device, non_blocking=True),
-                view.vision_BSF.to(device, non_blocking=True),
-                view.valid.map(lambda valid: _bool(valid.to(device, non_blocking=True))),
+        return replace(
+            self,
+            complete=replace(
+                view,
+                token_ids_BT=view.token_ids_BT.to(device, non_blocking=True),
+                audio_BSF=view.audio_BSF.to(device, non_blocking=True),
+                vision_BSF=view.vision_BSF.to(device, non_blocking=True),
+                valid=view.valid.map(lambda valid: _bool(valid.to(device, non_blocking=True))),
             ),
-            None if labels_B is None else labels_B.to(device, non_blocking=True),
+            labels_B=None if labels_B is None else labels_B.to(device, non_blocking=True),
         )
 
 

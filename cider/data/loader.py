@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from cider.data.store import SplitView
 
 
+ALL = (0, 1)
+"""The only one of one part."""
+
+
 class BatchSource:
     """Batches of one split.
 
@@ -50,17 +54,43 @@ class BatchSource:
     def __len__(self) -> int:
         return len(self.split)
 
-    def batches(self, batch_size: int, order_N: np.ndarray | None = None) -> Iterator[Batch]:
-        """Yield every utterance once, in the given order or the stored one."""
+    def batches(
+        self,
+        batch_size: int,
+        order_N: np.ndarray | None = None,
+        *,
+        part: tuple[int, int] = ALL,
+        turn: tuple[int, int] = ALL,
+    ) -> Iterator[Batch]:
+        """Yield every utterance once, in the given order or the stored one.
+
+        Args:
+            batch_size: utterances per whole batch.
+            order_N: row numbers; None is the stored order.
+            part: ``(number, count)``: of each batch only this one of so many parts.
+            turn: ``(number, count)``: only every ``count``-th batch, from this one on.
+        """
         if order_N is None:
             order_N = np.arange(len(self.split))
-        for start in range(0, len(order_N), batch_size):
-            yield self.batch(order_N[start : start + batch_size])
+        first, step = turn
+        for start in range(first * batch_size, len(order_N), step * batch_size):
+            yield self.batch(order_N[start : start + batch_size], part)
 
-    def batch(self, index_B: np.ndarray) -> Batch:
-        """Return the utterances at these rows, padded with zeros."""
+    def batch(self, index_B: np.ndarray, part: tuple[int, int] = ALL) -> Batch:
+        """Return the utterances at these rows, padded with zeros.
+
+        Args:
+            index_B: row numbers of the whole batch.
+            part: ``(number, count)``: only this one of so many nearly equal parts, padded as far as
+                the whole batch, so that nothing computed from it depends on the division. A part
+                without an utterance stands in the batch's first one (``Batch.stand_in``).
+        """
+        padded = self.padded(self.split.lengths.map(lambda lengths_N: lengths_N[index_B]))
+        num_whole = len(index_B)
+        rows = part_rows(num_whole, *part)
+        stand_in = rows.start == rows.stop
+        index_B = index_B[:1] if stand_in else index_B[rows]
         lengths = self.split.lengths.map(lambda lengths_N: lengths_N[index_B])
-        padded = self.padded(lengths)
         token_ids_BT = np.zeros((len(index_B), padded.text), dtype=np.int64)
         for row, index in enumerate(index_B):
             token_ids_BT[row, : lengths.text[row]] = self.split.token_ids(int(index))
@@ -69,9 +99,16 @@ class BatchSource:
             self._frames(Modality.AUDIO, index_B, lengths.audio, padded.audio),
             self._frames(Modality.VISION, index_B, lengths.vision, padded.vision),
             lengths.zip_map(padded, _valid),
+            first_row=0 if stand_in else rows.start,
         )
         labels_B = None if self.labels_N is None else torch.from_numpy(self.labels_N[index_B])
-        return Batch(np.asarray(index_B, dtype=np.int64), view, labels_B)
+        return Batch(
+            np.asarray(index_B, dtype=np.int64),
+            view,
+            labels_B,
+            others=num_whole - (rows.stop - rows.start),
+            stand_in=stand_in,
+        )
 
     def padded(self, lengths: PerModality[np.ndarray]) -> PerModality[int]:
         """Return the padded length of a batch whose sequences have these lengths (B,)."""
@@ -88,6 +125,13 @@ class BatchSource:
             # The only copy of the mapped file: from the page cache into the batch.
             frames_BSF[row, : lengths_B[row]] = self.split.frames(modality, int(index))
         return torch.from_numpy(frames_BSF)
+
+
+def part_rows(num_rows: int, number: int, count: int) -> slice:
+    """Return the rows of one of ``count`` parts in order; the first parts have one row more."""
+    size, longer = divmod(num_rows, count)
+    start = number * size + min(number, longer)
+    return slice(start, start + size + (number < longer))
 
 
 def _valid(lengths_B: np.ndarray, padded: int) -> BoolTensor:

@@ -14,6 +14,7 @@ import torch
 from cider.counterfactual import choose_tau, subtract
 from cider.metrics import metrics_of_task
 from cider.missing import evaluation_masks, released_masks
+from cider.training.workers import ALONE
 from cider.views import counterfactual_view, incomplete_view
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cider.modality import PerModality
     from cider.models.emotion import EmotionModel
     from cider.spec import MaciConfig, MissingConfig
+    from cider.training.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Predictor:
             counterfactual view out.
         device: where the model lies.
         batch_size: utterances per batch.
+        workers: who shares the batches; all of them call ``predict``, and get all predictions.
     """
 
     def __init__(
@@ -118,32 +121,37 @@ class Predictor:
         kept_words: torch.Tensor | None,
         device: torch.device,
         batch_size: int,
+        workers: Workers = ALONE,
     ) -> None:
         self.model = model
         self.token_ids = token_ids
         self.kept_words = None if kept_words is None else kept_words.to(device)
         self.device = device
         self.batch_size = batch_size
+        self.workers = workers
 
     @torch.no_grad()
     def predict(self, source: BatchSource, masks: Masks) -> Predictions:
         """Return predictions for every utterance; the model's mode is put back afterwards."""
         was_training = self.model.training
         self.model.eval()
-        factual, counterfactual = [], []
-        for cpu_batch in source.batches(self.batch_size):
+        factual, counterfactual, index = [], [], []
+        # Whole batches to each worker: a prediction then has the very bits it has in one process.
+        for cpu_batch in source.batches(self.batch_size, turn=self.workers.place):
             observed = masks.of(cpu_batch).map(lambda mask: mask.to(self.device))
             batch = cpu_batch.to(self.device)
             view = incomplete_view(batch.complete, observed, self.token_ids)  # type: ignore[arg-type]
-            factual.append(self.model(view).log_probs_BC.double().cpu())
+            index.append(cpu_batch.index_B)
+            factual.append(self.model(view).log_probs_BC.double())
             if self.kept_words is not None:
                 view = counterfactual_view(view, self.kept_words, self.token_ids)
-                counterfactual.append(self.model(view).log_probs_BC.double().cpu())
+                counterfactual.append(self.model(view).log_probs_BC.double())
         self.model.train(was_training)
-        return Predictions(
-            torch.cat(factual).numpy(),
-            torch.cat(counterfactual).numpy() if counterfactual else None,
-        )
+        log_probs_NC = self.workers.gather(factual, index, len(source))
+        if self.kept_words is None:
+            return Predictions(log_probs_NC.numpy(), None)
+        counterfactual_NC = self.workers.gather(counterfactual, index, len(source))
+        return Predictions(log_probs_NC.numpy(), counterfactual_NC.numpy())
 
 
 @dataclass(frozen=True, slots=True)

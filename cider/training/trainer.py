@@ -65,6 +65,14 @@ class EpochResult:
         }
         return values
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EpochResult:
+        """Read ``to_dict``'s values back."""
+        valid = {
+            name: math.nan if value is None else value for name, value in values["valid"].items()
+        }
+        return cls(**{**values, "valid": valid})
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -201,15 +209,19 @@ class Trainer:
         Raises:
             TrainingError: naming epoch and step, if a loss is not finite.
         """
+        workers = self.update.workers
         self.update.model.train()
-        batches = self.train.batches(self.spec.training.batch_size, self._order(epoch))
+        workers.seed(self.spec.seed, epoch)
+        batches = self.train.batches(
+            self.spec.training.batch_size, self._order(epoch), part=workers.place
+        )
         for step, cpu_batch in enumerate(batches, start=1):
             observed = self._observed(cpu_batch, epoch)
             try:
                 terms = self.update(cpu_batch.to(self.device), observed)
             except TrainingError as error:
                 raise TrainingError(f"epoch {epoch}, step {step}: {error}") from error
-            yield len(cpu_batch.index_B), terms
+            yield cpu_batch.num_whole, terms
 
     def _order(self, epoch: int) -> np.ndarray:
         training, seed = self.spec.training, self.spec.seed
@@ -218,6 +230,8 @@ class Trainer:
         return bucketed_order(self.train.split.lengths.text, training.batch_size, seed, epoch)
 
     def _observed(self, batch: Batch, epoch: int) -> PerModality[torch.BoolTensor]:
+        if batch.stand_in:  # nothing of it was dropped that another worker does not count
+            return batch.complete.valid.map(lambda mask: mask.to(self.device))  # type: ignore[arg-type, return-value]
         return (
             training_masks(
                 self.spec.missing,

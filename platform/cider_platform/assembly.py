@@ -34,6 +34,7 @@ from cider.seeding import torch_seed
 from cider.training.evaluation import Predictor
 from cider.training.optim import build_optimizer
 from cider.training.update import TwoStepUpdate
+from cider.training.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from cider.data.seal import TestPermit
@@ -54,6 +55,8 @@ class Runtime:
     """Threads of torch's operators on the CPU; 0 leaves torch's own choice."""
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
+    workers: Workers = ALONE
+    """The processes that train the run together."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -260,13 +263,18 @@ def assemble(spec: RunSpec, store: FeatureStore, runtime: Runtime) -> Assembled:
         kept_words=kept_words,
         device=device,
         batch_size=spec.training.batch_size,
+        workers=runtime.workers,
     )
     return Assembled(model, predictor, statistics)
 
 
-def two_step_update(spec: RunSpec, assembled: Assembled, store: FeatureStore) -> TwoStepUpdate:
+def two_step_update(
+    spec: RunSpec, assembled: Assembled, store: FeatureStore, workers: Workers = ALONE
+) -> TwoStepUpdate:
     """Return the optimising half of a training."""
     optimizer = build_optimizer(
         assembled.model, spec.optimizer, from_scratch=spec.text_encoder.source == SCRATCH
     )
-    return TwoStepUpdate(assembled.model, optimizer, spec.training, spec.loss, token_ids(store))
+    return TwoStepUpdate(
+        assembled.model, optimizer, spec.training, spec.loss, token_ids(store), workers
+    )

@@ -1,4 +1,4 @@
-"""How many trials this machine carries at a time, as far as this process may use it."""
+"""How many trials and workers this machine carries, as far as this process may use it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,21 @@ class Slots:
 
     slots: int
     cpus_per_trial: int
+    """Of each worker of a trial."""
     gpus_per_trial: float
+    """Of all workers of a trial together."""
+    workers: int = 1
+    """Processes that train one trial together."""
+
+    @property
+    def cpus(self) -> int:
+        """Cores of all trials that run at a time."""
+        return self.slots * self.workers * self.cpus_per_trial
+
+    @property
+    def gpus_per_worker(self) -> float:
+        """Share of a GPU of each worker."""
+        return self.gpus_per_trial / self.workers
 
 
 def choose_slots(
@@ -32,25 +46,28 @@ def choose_slots(
     cpus_per_trial: int = 1,
     gpus_per_trial: float | None = None,
     num_gpus: int = 0,
+    workers: int = 1,
 ) -> Slots:
     """Return the slots of a search: those asked for, or as many as cores, memory and GPUs carry.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         slots: trials at a time; None fills the machine.
-        cpus_per_trial: cores, and threads, of one trial.
-        gpus_per_trial: share of a GPU that one trial takes; None is a whole one on ``cuda``.
+        cpus_per_trial: cores, and threads, of each worker of a trial.
+        gpus_per_trial: GPUs that one trial takes; None is a whole one per worker on ``cuda``.
         num_gpus: GPUs there are.
+        workers: processes that train one trial together.
 
     Raises:
         UsageError: if not even one trial fits, or the numbers are not above zero.
     """
-    if cpus_per_trial < 1 or (slots is not None and slots < 1):
+    if min(cpus_per_trial, workers, 1 if slots is None else slots) < 1:
         raise UsageError(
-            f"--slots and --cpus-per-trial must be at least 1, got {slots} and {cpus_per_trial}"
+            "--slots, --cpus-per-trial and --workers-per-trial must be at least 1, got "
+            f"{slots}, {cpus_per_trial} and {workers}"
         )
     on_gpu = device.startswith("cuda")
-    share = (1.0 if gpus_per_trial is None else gpus_per_trial) if on_gpu else 0.0
+    share = (1.0 * workers if gpus_per_trial is None else gpus_per_trial) if on_gpu else 0.0
     if device.startswith("cuda:"):
         raise UsageError(
             f"a search hands out GPUs itself, got device {device!r}; use --device cuda, and "
@@ -62,10 +79,95 @@ def choose_slots(
             "there are, or none at all; change --slots or --gpus-per-trial"
         )
     if slots is None:
-        slots = min(usable_cpus() // cpus_per_trial, _fitting_in_memory())
+        slots = min(usable_cpus() // cpus_per_trial, _fitting_in_memory()) // workers
         if on_gpu:
             slots = min(slots, int(num_gpus / share + 1e-9))
-    return Slots(slots=max(1, slots), cpus_per_trial=cpus_per_trial, gpus_per_trial=share)
+    return Slots(
+        slots=max(1, slots), cpus_per_trial=cpus_per_trial, gpus_per_trial=share, workers=workers
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The workers of one training: how many, and what each of them holds."""
+
+    least: int
+    most: int
+    """Above ``least``: as many as there is room for."""
+    cpus: int
+    """Cores, and threads, of each worker."""
+    gpus: float = 0.0
+    """Share of a GPU of each worker."""
+
+    def __str__(self) -> str:
+        number = str(self.most) if self.least == self.most else f"{self.least} to {self.most}"
+        gpus = f" and {self.gpus:g} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
+        return f"{number} workers with {self.cpus} core{'s' * (self.cpus > 1)}{gpus} each"
+
+
+def choose_group(
+    workers: str,
+    device: str,
+    *,
+    threads: int = 0,
+    gpus_per_worker: float | None = None,
+    num_gpus: int = 0,
+) -> Group:
+    """Return the workers of a training.
+
+    Args:
+        workers: how many, ``N``, or ``LEAST:MOST`` for as many as this machine has room for.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: threads of each worker; 0 shares the cores out.
+        gpus_per_worker: share of a GPU of each worker; None is a whole one on ``cuda``.
+        num_gpus: GPUs there are.
+
+    Raises:
+        UsageError: if the text is no such number or range, or the GPUs do not fit.
+    """
+    least, most = _range(workers)
+    if most == 1 and gpus_per_worker is not None:
+        raise UsageError(
+            f"--gpus-per-worker is for several workers, got {gpus_per_worker:g} with one; add "
+            "--workers, or leave it out"
+        )
+    if most > 1 and device.startswith("cuda:"):
+        raise UsageError(
+            f"workers are handed out GPUs, got device {device!r}; use --device cuda, and "
+            "CUDA_VISIBLE_DEVICES to leave some out"
+        )
+    on_gpu = device.startswith("cuda")
+    share = (1.0 if on_gpu else 0.0) if gpus_per_worker is None else gpus_per_worker
+    if on_gpu and not 0 < share * least <= num_gpus:
+        raise UsageError(
+            f"{least} workers with {share:g} GPUs each need more than the {num_gpus} there are, or "
+            "none at all; change --workers or --gpus-per-worker"
+        )
+    if share and not on_gpu:
+        raise UsageError(
+            f"--gpus-per-worker {share:g} was given, but the device is {device}; add --device cuda"
+        )
+    cpus = threads or max(1, usable_cpus() // most)
+    room = max(least, usable_cpus() // cpus)
+    if on_gpu:
+        room = min(room, int(num_gpus / share + 1e-9))
+    # A fixed number is what was asked for; a range is for this machine to fill.
+    return Group(least=least, most=min(most, room) if least < most else most, cpus=cpus, gpus=share)
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, colon, last = text.partition(":")
+    try:
+        least = int(first)
+        most = int(last) if colon else least
+    except ValueError:
+        least = most = 0
+    if not 1 <= least <= most:
+        raise UsageError(
+            "--workers must be a number of at least 1, or LEAST:MOST with both of them and LEAST "
+            f"not above MOST, e.g. 1:4; got {text!r}"
+        )
+    return least, most
 
 
 def usable_cpus() -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cider.errors import CiderError, UsageError
@@ -18,7 +16,7 @@ from cider_platform.ledger import Ledger, TrialRecord
 from cider_platform.output import warn
 from cider_platform.racing import Racing
 from cider_platform.search import Search
-from cider_platform.sessions import choose_folder, ray_session, remove_folder
+from cider_platform.sessions import choose_folder, ray_session, remove_left_folder
 from cider_platform.stalls import DEFAULT_SECONDS
 from cider_platform.study import check_same, define, open_storage, write_definition
 
@@ -116,7 +114,7 @@ def drive(
     study = StudyFolder.of(runtime.results, plan.study)
     try:
         with hold(study.lease, f"study {plan.study}") as lease:
-            _remove_left_folder(lease.previous)
+            remove_left_folder(lease.previous)
             storage = open_storage(study)
             definition = define(
                 plan.spec,
@@ -189,7 +187,7 @@ def _run(search: Search, train: Train, plan: Plan, runtime: Runtime, lease: Leas
     lease.note(folder=str(folder))
     with ray_session(
         folder,
-        cpus=slots.slots * slots.cpus_per_trial,
+        cpus=slots.cpus,
         gpus=-int(-slots.slots * slots.gpus_per_trial // 1),
         threads=slots.cpus_per_trial,
     ) as watch:
@@ -212,10 +210,3 @@ def _run(search: Search, train: Train, plan: Plan, runtime: Runtime, lease: Leas
         except SearchInterruptedError as interruption:
             return interruption.signal_number
     return None
-
-
-def _remove_left_folder(previous: Mapping[str, Any]) -> None:
-    """Remove the cluster's folder that a killed driver left on this machine."""
-    folder = previous.get("folder")
-    if isinstance(folder, str) and previous.get("host") == platform.node():
-        remove_folder(Path(folder))

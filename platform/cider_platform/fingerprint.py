@@ -43,11 +43,15 @@ class Recorder:
         folder: the run.
         device: where the run computes.
         steps_per_epoch: optimisation steps of an epoch.
+        workers: how many train the run together; each has its own dropout.
     """
 
-    def __init__(self, folder: RunFolder, device: torch.device, steps_per_epoch: int) -> None:
+    def __init__(
+        self, folder: RunFolder, device: torch.device, steps_per_epoch: int, workers: int = 1
+    ) -> None:
         self._folder = folder
         self._device = device
+        self._workers = workers
         self._wanted = min(STEPS, steps_per_epoch)
         self._steps: Steps = []
 
@@ -63,13 +67,13 @@ class Recorder:
                     "schema": 1,
                     "run_id": self._folder.run_id,
                     "time": now(),
-                    "environment": environment(self._device),
+                    "environment": environment(self._device, self._workers),
                     "steps": self._steps,
                 },
             )
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device, workers: int = 1) -> dict[str, Any]:
     """Return what the last digits of a loss may depend on beside the spec, as JSON values."""
     is_gpu = device.type == "cuda"
     return {
@@ -77,6 +81,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "workers": workers,
         "device": device.type,
         "gpu": torch.cuda.get_device_name(device) if is_gpu else None,
         "torch": torch.__version__,
@@ -107,7 +112,7 @@ def read_fingerprint(folder: RunFolder) -> tuple[Steps, dict[str, Any]]:
             f"run {folder.run_id} has no fingerprint: it was imported, or ended before its first "
             f"{STEPS} steps; train it to have one"
         ) from None
-    return values["steps"], values["environment"]
+    return values["steps"], {"workers": 1, **values["environment"]}
 
 
 Outcome = Literal["identical", "equal", "different"]

@@ -22,12 +22,14 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from cider.errors import WorkerLostError
 from cider.spec import RunSpec
 from cider_platform.evaluation import objective_values
 from cider_platform.faults import sentence
 from cider_platform.layout import RunFolder, now
 from cider_platform.lease import hold
 from cider_platform.objectives import parse_objectives
+from cider_platform.ray_gang import Gang, trial_resources
 from cider_platform.search import Report
 from cider_platform.stalls import DEFAULT_SECONDS, StallWatch
 from cider_platform.trial import read_epochs
@@ -114,6 +116,8 @@ def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
             objectives = parse_objectives(config["objectives"], spec)
             is_score = len(objectives) == 1 and objectives[0].is_score_of(spec)
             values = None if is_score else objective_values(folder, runtime, objectives)
+        except WorkerLostError:
+            raise  # as if this process had died: Tune starts the trial again
         except Exception as error:
             # The disk may be full: the error travels by Ray, with or without the log.
             with contextlib.suppress(OSError), folder.log.open("a", encoding="utf-8") as log:
@@ -307,14 +311,16 @@ def run_on_ray(
     """
 
     def trainable(config: dict[str, Any]) -> None:
-        run_trial(config, train, runtime)
+        if slots.workers == 1:
+            run_trial(config, train, runtime)
+            return
+        with Gang(train, slots) as gang:
+            run_trial(config, gang.train, runtime)
 
     numbers: dict[str, int] = {}
     with _signals() as received:
         tuner = tune.Tuner(
-            tune.with_resources(
-                trainable, {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial}
-            ),
+            tune.with_resources(trainable, trial_resources(slots)),
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 max_concurrent_trials=slots.slots,

@@ -39,11 +39,16 @@ def replay(
 
     Raises:
         NothingMatchedError: if the run has no fingerprint.
-        CiderError: if its spec is not the one it was trained with, the corpus has changed or is
-            gone, or the device is not there.
+        CiderError: if several workers trained it, its spec is not the one it was trained with, the
+            corpus has changed or is gone, or the device is not there.
     """
     spec = _spec_of(folder)
     recorded, before = read_fingerprint(folder)
+    if before["workers"] > 1:
+        raise CiderError(
+            f"run {folder.run_id} was trained by {before['workers']} workers, each with its own "
+            "dropout, which one process cannot repeat; replay a run of one worker"
+        )
     had_threads = torch.get_num_threads()
     try:
         with tempfile.TemporaryDirectory(prefix="cider-replay-") as place:

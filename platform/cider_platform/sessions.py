@@ -11,12 +11,13 @@ import contextlib
 import functools
 import logging
 import os
+import platform
 import secrets
 import shutil
 import sysconfig
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cider
 import cider_platform
@@ -25,7 +26,7 @@ from cider_platform import processes
 from cider_platform.cluster_watch import ClusterWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 OBJECT_STORE_BYTES = 100_000_000
 """Ray asks for at least 75 MB. No data travels through it (DESIGN 4)."""
@@ -58,6 +59,12 @@ def _environment(folder: Path, threads: int) -> dict[str, str]:
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
         # Ctrl-C is handled by the search, which tells how to go on.
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        # A lost worker of a training is noticed within this time; such a cluster is not preempted.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+        # Workers of one training talk to each other inside this machine.
+        "GLOO_SOCKET_IFNAME": "lo",
         # Tune gives up a reused worker, and loses its next trial, if the last one needs longer.
         "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     }
@@ -126,6 +133,13 @@ def remove_folder(folder: Path) -> None:
     if folder.name.startswith(_PREFIX):
         processes.end_all_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left_folder(previous: Mapping[str, Any]) -> None:
+    """Remove the cluster's folder that a killed driver left on this machine, by its lease."""
+    folder = previous.get("folder")
+    if isinstance(folder, str) and previous.get("host") == platform.node():
+        remove_folder(Path(folder))
 
 
 @contextlib.contextmanager

@@ -55,7 +55,8 @@ __all__ = ["Runtime", "read_epochs", "resolve", "train_run"]
 def train_run(spec: RunSpec, runtime: Runtime) -> Iterator[EpochResult]:
     """Train a resolved spec, yielding after every epoch; the checkpoint is written before that.
 
-    A finished run yields nothing; an interrupted one goes on after its last checkpoint.
+    A finished run yields nothing; an interrupted one goes on after its last checkpoint. Where
+    several workers train the run each of them calls this, and the first one writes the files.
 
     Raises:
         CiderError: if the run cannot go on; its status then says FAILED and why.
@@ -63,9 +64,18 @@ def train_run(spec: RunSpec, runtime: Runtime) -> Iterator[EpochResult]:
     folder = RunFolder.of(runtime.results, spec.run_id)
     if folder.read_status().get("state") == "COMPLETE":
         return
+    if not runtime.workers.is_first:
+        yield from _train(spec, runtime, folder)
+        return
     folder.root.mkdir(parents=True, exist_ok=True)
     write_json_atomic(folder.spec, spec.to_dict())
-    folder.write_status("RUNNING", host=socket.gethostname(), pid=os.getpid(), started=now())
+    folder.write_status(
+        "RUNNING",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        workers=runtime.workers.count,
+        started=now(),
+    )
     try:
         yield from _train(spec, runtime, folder)
     except Exception as error:
@@ -78,7 +88,7 @@ def train_run(spec: RunSpec, runtime: Runtime) -> Iterator[EpochResult]:
 def _train(spec: RunSpec, runtime: Runtime, folder: RunFolder) -> Iterator[EpochResult]:
     store = open_store(spec, runtime)
     assembled = assemble(spec, store, runtime)
-    update = two_step_update(spec, assembled, store)
+    update = two_step_update(spec, assembled, store, runtime.workers)
     published = spec.selection.rule == "published"
     trainer = Trainer(
         spec,
@@ -91,12 +101,20 @@ def _train(spec: RunSpec, runtime: Runtime, folder: RunFolder) -> Iterator[Epoch
         if published
         else None,
     )
-    trainer.on_step = Recorder(folder, runtime.torch_device, trainer.steps_per_epoch)
+    workers = runtime.workers
+    if workers.is_first:
+        steps = trainer.steps_per_epoch
+        trainer.on_step = Recorder(folder, runtime.torch_device, steps, workers.count)
     progress = Progress()
     if folder.last.exists():
         tensors, facts = read_checkpoint(folder.last)
         restore_training_state(tensors, assembled.model, update.optimizer, runtime.torch_device)
         progress = Progress.from_dict(facts["progress"])
+    workers.begin(assembled.model, progress.epoch)
+    if not workers.is_first:
+        for result, _ in trainer.epochs(progress):
+            yield result
+        return
     _keep_epochs(folder.epochs, progress.epoch)
     for result, reached in trainer.epochs(progress):
         progress = reached
@@ -109,11 +127,16 @@ def _train(spec: RunSpec, runtime: Runtime, folder: RunFolder) -> Iterator[Epoch
             state = training_state(assembled.model, update.optimizer, runtime.torch_device)
             write_checkpoint(folder.last, state, {"progress": progress.to_dict()})
         yield result
-    _freeze(spec, folder, progress, assembled, store.manifest.synthetic)
+    origin = {"synthetic": store.manifest.synthetic, "workers": workers.count}
+    _freeze(spec, folder, progress, assembled, origin)
 
 
 def _freeze(
-    spec: RunSpec, folder: RunFolder, progress: Progress, assembled: Assembled, synthetic: bool
+    spec: RunSpec,
+    folder: RunFolder,
+    progress: Progress,
+    assembled: Assembled,
+    origin: dict[str, Any],
 ) -> None:
     """Fix what the run came to; from here on nothing about it can be chosen."""
     epochs = read_epochs(folder.epochs)
@@ -135,7 +158,7 @@ def _freeze(
         folder.result,
         {
             "run_id": spec.run_id,
-            "synthetic": synthetic,
+            **origin,
             "parameters": assembled.model.num_parameters(),
             "epochs": len(epochs),
             "seconds": sum(each["seconds"] for each in epochs),

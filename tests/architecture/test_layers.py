@@ -42,7 +42,7 @@ CONFIG = re.compile(r"cider\.models\.\w+\.config")
 ENGINEERING = {
     "click": (),
     "optuna": ("ledger", "pruning", "samplers", "starts", "study"),
-    "ray": ("ray_search", "ray_train", "sessions"),
+    "ray": ("ray_gang", "ray_group", "ray_search", "ray_train", "sessions"),
     "rich": ("output", "progress"),
     "typer": ("cli", "commands.*"),
 }

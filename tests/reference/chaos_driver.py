@@ -35,6 +35,8 @@ class Options:
     space: list = field(default_factory=lambda: list(SPACE))
     pruner: bool = True
     progress_timeout: float = 1800.0
+    workers: int = 1
+    dropout: float = 0.1
 
 
 class Listener:
@@ -52,8 +54,18 @@ def spec_of(options):
     """Return the base spec; of a size that a real training needs milliseconds for."""
     return RunSpec(
         data=DataConfig(dataset="tiny"),
-        model=Config(width=8, heads=2, layers=1),
-        text_encoder=TextEncoderConfig(width=8, layers=1, source="scratch"),
+        model=Config(
+            width=8,
+            heads=2,
+            layers=1,
+            **{
+                f"{name}_dropout": options.dropout
+                for name in ("attention", "embedding", "output", "relu", "residual")
+            },
+        ),
+        text_encoder=TextEncoderConfig(
+            width=8, layers=1, source="scratch", dropout=options.dropout
+        ),
         training=TrainingConfig(epochs=options.epochs, batch_size=12, patience=options.epochs),
     )
 
@@ -73,7 +85,7 @@ def plan_of(options, spec):
         total=options.total,
         sampler=options.sampler,
         pruner=asha(options.epochs) if options.pruner else {"name": "none"},
-        slots=choose_slots("cpu", slots=options.slots),
+        slots=choose_slots("cpu", slots=options.slots, workers=options.workers),
         progress_timeout=options.progress_timeout,
     )
 

@@ -153,12 +153,23 @@ NumSlots = Annotated[
     ),
 ]
 CpusPerTrial = Annotated[
-    int, typer.Option(min=1, help="Cores, and threads, of one trial.", rich_help_panel=_SEARCH)
+    int,
+    typer.Option(
+        min=1, help="Cores, and threads, of each worker of a trial.", rich_help_panel=_SEARCH
+    ),
+]
+WorkersPerTrial = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Processes that train one trial together, each on its part of every batch.",
+        rich_help_panel=_SEARCH,
+    ),
 ]
 GpusPerTrial = Annotated[
     float | None,
     typer.Option(
-        help="Share of a GPU that one trial takes, e.g. 0.25; default: a whole one.",
+        help="Share of a GPU that one trial takes, e.g. 0.25; default: a whole one per worker.",
         show_default=False,
         rich_help_panel=_SEARCH,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,8 +37,27 @@ from cider_platform.commands.options import (
 if TYPE_CHECKING:
     from cider.spec import RunSpec
     from cider.training.trainer import EpochResult
+    from cider_platform.capacity import Group
     from cider_platform.layout import RunFolder
     from cider_platform.trial import Runtime
+
+Workers = Annotated[
+    str,
+    typer.Option(
+        metavar="N",
+        help="Processes that train the run together, each on its part of every batch; LEAST:MOST "
+        "takes as many as there is room for.",
+        rich_help_panel="Workers",
+    ),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of a GPU of each worker; default: a whole one.",
+        show_default=False,
+        rich_help_panel="Workers",
+    ),
+]
 
 
 def train(
@@ -61,6 +80,8 @@ def train(
     results: Results = None,
     device: Device = "auto",
     threads: Threads = 0,
+    workers: Workers = "1",
+    gpus_per_worker: GpusPerWorker = None,
     json: Json = False,
 ) -> None:
     """Train one configuration and evaluate it on the sealed test split.
@@ -90,16 +111,25 @@ def train(
     )
     spec = build_spec(options)
     runtime = build_runtime(store, results, device, threads)
+    import torch
+
+    from cider_platform.capacity import choose_group
     from cider_platform.trial import resolve
 
+    group = choose_group(
+        workers,
+        runtime.device,
+        threads=threads,
+        gpus_per_worker=gpus_per_worker,
+        num_gpus=torch.cuda.device_count(),
+    )
     spec = resolve(spec, runtime)
-    folder = _train(spec, runtime)
+    folder = _train(spec, runtime, group)
     _report(folder, spec, runtime, as_json=json)
 
 
-def _train(spec: RunSpec, runtime: Runtime) -> RunFolder:
+def _train(spec: RunSpec, runtime: Runtime, group: Group) -> RunFolder:
     from cider_platform.output import say
-    from cider_platform.ray_train import train_on_ray
     from cider_platform.results import marks
     from cider_platform.tables import number
     from cider_platform.trial import train_run
@@ -117,7 +147,14 @@ def _train(spec: RunSpec, runtime: Runtime) -> RunFolder:
         )
 
     try:
-        return train_on_ray(spec, runtime, train=train_run, listener=show)
+        if group.most == 1:
+            from cider_platform.ray_train import train_on_ray
+
+            return train_on_ray(spec, runtime, train=train_run, listener=show)
+        from cider_platform.group import train_in_group
+
+        say(str(group))
+        return train_in_group(spec, runtime, group, train=train_run, listener=show, notice=say)
     except KeyboardInterrupt:
         say(f"stopped after epoch {last[0]}; the same command goes on from there")
         raise typer.Exit(130) from None

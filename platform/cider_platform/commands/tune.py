@@ -52,6 +52,7 @@ from cider_platform.commands.search_options import (  # noqa: TC001 - typer read
     SpaceOption,
     StudyName,
     Trials,
+    WorkersPerTrial,
 )
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def tune(
     slots: NumSlots = None,
     cpus_per_trial: CpusPerTrial = 1,
     gpus_per_trial: GpusPerTrial = None,
+    workers_per_trial: WorkersPerTrial = 1,
     store: Store = None,
     results: Results = None,
     device: Device = "auto",
@@ -149,6 +151,7 @@ def tune(
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         num_gpus=torch.cuda.device_count(),
+        workers=workers_per_trial,
     )
     if gpu_hours is not None and not chosen.gpus_per_trial:
         raise UsageError(
