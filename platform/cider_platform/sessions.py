@@ -156,15 +156,19 @@ def ray_session(folder: Path, *, cpus: int, gpus: int, threads: int) -> Iterator
         what knows whether the cluster lives.
 
     Raises:
-        CiderError: if Ray does not start.
+        CiderError: if Ray does not start; ``ClusterLostError`` if it dies while it starts.
     """
     watch = ClusterWatch(folder)
     with _set_environment(_environment(folder, threads)):
         import ray  # noqa: PLC0415 - reads the environment when it is imported
 
+        # Ray prints the deaths of workers on stdout, where --json prints its document, and has no
+        # option for it; the search tells of them.
+        ray._private.worker._worker_logs_enabled = False
         try:
             try:
                 folder.mkdir(mode=0o700)
+                watch.start()
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -179,9 +183,10 @@ def ray_session(folder: Path, *, cpus: int, gpus: int, threads: int) -> Iterator
                     _temp_dir=str(folder / _INNER),
                 )
             except (OSError, RuntimeError, ValueError) as error:
+                watch.check()
                 reason = str(error).strip().splitlines()[0]
                 raise CiderError(f"Ray did not start on this machine: {reason}") from error
-            watch.start()
+            watch.note_started()
             yield watch
         finally:
             if watch.lost():

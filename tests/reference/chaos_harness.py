@@ -36,7 +36,7 @@ NAMES = {"raylet": "raylet", "head": "gcs_server"}
 
 
 class Place:
-    """Folders of one study: results, store, home, and a short-named one for temporary files."""
+    """Folders of one study: results, store, home; and one of a short name for temporary files."""
 
     def __init__(self, root):
         self.root = root
@@ -180,7 +180,7 @@ class Campaign:
     def _has_given_up(self, driver, code):
         """Return whether a driver ended as it should: without Ray, with a sentence."""
         said = driver.said()
-        died_on_starting = "Ray did not start on this machine: " in said
+        died_on_starting = "waits for it in vain" in said
         died_too_often = self.cluster_deaths > MAX_CLUSTER_DEATHS and "and so it did" in said
         return code == 1 and (died_on_starting or died_too_often)
 
