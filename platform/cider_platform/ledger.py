@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from cider.registry import lookup
 from cider_platform.pruning import AshaPruner
 from cider_platform.space import Axis, Space, Value, axis_from_dict
+from cider_platform.stopping import stop_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -179,8 +180,11 @@ class Ledger:
         self._study.tell(self._live.pop(number), value)
 
     def prune(self, number: int) -> None:
-        """Tell that a trial was stopped at the last epoch it reported."""
-        self._study.tell(self._live.pop(number), state=TrialState.PRUNED)
+        """Tell that a trial was stopped at the last epoch it reported; note why."""
+        trial, trials = self._live.pop(number), self._study.get_trials(deepcopy=False)
+        reason = stop_reason(self.definition["pruner"], trials, trials[number])
+        trial.set_user_attr("pruned", reason)
+        self._study.tell(trial, state=TrialState.PRUNED)
 
     def fail(self, number: int, error: str) -> None:
         """Tell that a trial failed, and why."""

@@ -65,6 +65,11 @@ def emit_table(
     _console(sys.stdout).print(table)
 
 
+def emit_line(text: str) -> None:
+    """Print a line of data on stdout, however long, e.g. a command to copy."""
+    sys.stdout.write(f"{text}\n")
+
+
 def say(text: str) -> None:
     """Print a message on stderr."""
     _console(sys.stderr).print(text, soft_wrap=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import traceback
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -23,14 +23,14 @@ from ray.tune.search import Searcher
 
 from cider.errors import CiderError
 from cider.spec import RunSpec
-from cider_platform.layout import RunFolder, now
+from cider_platform import run_log
+from cider_platform.layout import RunFolder
 from cider_platform.lease import hold
 from cider_platform.search import Report
 from cider_platform.trial import read_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
     from types import FrameType
 
     from ray.tune.experiment import Trial
@@ -86,13 +86,12 @@ def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
             is_last = _is_last(spec, past[-1]["epoch"], past[-1]["best_epoch"])
             _say(Report(history=history, is_last=is_last))
         try:
-            for result in train(spec, runtime):
-                history = [(result.epoch, result.best_score)]
-                is_last = _is_last(spec, result.epoch, result.best_epoch)
-                _say(Report(history=history, is_last=is_last))
+            with run_log.attempt(folder, f"trial {config['number']}", in_worker=True):
+                for result in train(spec, runtime):
+                    history = [(result.epoch, result.best_score)]
+                    is_last = _is_last(spec, result.epoch, result.best_epoch)
+                    _say(Report(history=history, is_last=is_last))
         except Exception as error:
-            with folder.log.open("a", encoding="utf-8") as log:
-                log.write(f"{now()} trial {config['number']}\n{traceback.format_exc()}")
             kind = "" if isinstance(error, CiderError) else f"{type(error).__name__}: "
             _say(Report(history=[], error=f"{kind}{error}"))
             return
@@ -197,12 +196,19 @@ class _StudyCallback(_NotSaved, tune.Callback):
         trial: Trial,
         **info: object,  # noqa: ARG002
     ) -> None:
-        lines = str(trial.get_error() or "").strip().splitlines()
-        reason = f": {lines[0]}" if lines else ""
         self._search.on_lost(
             self._numbers[trial.trial_id],
-            f"its worker process died {MAX_WORKER_DEATHS + 1} times{reason}",
+            f"its worker process died {MAX_WORKER_DEATHS + 1} times: {_death(trial)}",
         )
+
+    def on_trial_recover(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: list[Trial],  # noqa: ARG002
+        trial: Trial,
+        **info: object,  # noqa: ARG002
+    ) -> None:
+        self._search.on_worker_death(self._numbers[trial.trial_id], _death(trial))
 
 
 def run_on_ray(
@@ -250,6 +256,14 @@ def run_on_ray(
         tuner.fit()
     for number in search.ledger.live:
         search.on_lost(number, "Ray Tune lost it")
+
+
+def _death(trial: Trial) -> str:
+    """Return what Ray knows of how a trial's worker ended last."""
+    # Not get_error(), which reads where Tune copies the file to only later.
+    return (
+        run_log.last_failure(Path(trial.error_file)) if trial.error_file else "no reason is known"
+    )
 
 
 def _trial_name(trial: Trial) -> str:

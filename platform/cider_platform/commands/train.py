@@ -18,6 +18,7 @@ from cider_platform.commands.options import (
     Epochs,
     Json,
     Kept,
+    Log,
     Maci,
     Missing,
     Model,
@@ -61,6 +62,7 @@ def train(
     results: Results = None,
     device: Device = "auto",
     threads: Threads = 0,
+    log: Log = None,
     json: Json = False,
 ) -> None:
     """Train one configuration and evaluate it on the sealed test split.
@@ -93,17 +95,19 @@ def train(
     from cider_platform.trial import resolve
 
     spec = resolve(spec, runtime)
-    folder = _train(spec, runtime)
+    folder = _train(spec, runtime, log or [])
     _report(folder, spec, runtime, as_json=json)
 
 
-def _train(spec: RunSpec, runtime: Runtime) -> RunFolder:
+def _train(spec: RunSpec, runtime: Runtime, log: list[str]) -> RunFolder:
     from cider_platform.output import say
     from cider_platform.ray_train import train_on_ray
     from cider_platform.results import marks
     from cider_platform.tables import number
+    from cider_platform.tracking import tracked
     from cider_platform.trial import train_run
 
+    train = tracked(train_run, log, "runs", runtime.results)
     metric, last = spec.selection_metric, [0]
     marked = "".join(f" [{mark}]" for mark in marks(spec.to_dict()))
     say(f"run {spec.run_id}{marked} in {runtime.results}")
@@ -117,7 +121,7 @@ def _train(spec: RunSpec, runtime: Runtime) -> RunFolder:
         )
 
     try:
-        return train_on_ray(spec, runtime, train=train_run, listener=show)
+        return train_on_ray(spec, runtime, train=train, listener=show)
     except KeyboardInterrupt:
         say(f"stopped after epoch {last[0]}; the same command goes on from there")
         raise typer.Exit(130) from None
