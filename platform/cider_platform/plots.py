@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#999999", "#009E73"
 """Of the palette by Okabe and Ito (2008)."""
 COLOURS = "cividis"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9.0,
     "axes.grid": True,
     "grid.color": "#DDDDDD",
@@ -179,7 +180,8 @@ def draw_history(shown: Shown) -> Figure:
         axes.scatter(failed, [0.0] * len(failed), marker="x", color="black", s=28, zorder=3,
                      transform=axes.get_xaxis_transform(), clip_on=False,
                      label=f"failed, without a value ({len(failed)})")  # fmt: skip
-    numbers, best = [], []
+    numbers: list[int] = []
+    best: list[float] = []
     for trial in shown.complete:
         numbers.append(trial.number)
         so_far = shown.sign * shown.value(trial)
@@ -261,7 +263,7 @@ def draw_parallel(shown: Shown) -> Figure:
     ]
     # The best are drawn last, above the others.
     axes.add_collection(
-        LineCollection(lines, colors=colour.to_rgba(values), linewidths=1.3, alpha=0.85)
+        LineCollection(lines, colors=colour.to_rgba(np.array(values)), linewidths=1.3, alpha=0.85)
     )
     for place, scale in enumerate(scales):
         axes.axvline(place, color="#555555", linewidth=0.8, zorder=1)

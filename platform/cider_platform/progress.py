@@ -53,13 +53,8 @@ class _Diverted:
             self._stream.write(text)
         return len(text)
 
-    def flush(self) -> None:
-        """Pass on what is held back."""
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        """Say no, so that nothing is drawn."""
-        return False
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 @dataclass(slots=True)
@@ -128,7 +123,7 @@ class SearchProgress:
             self._live.start()
         self._stdout = sys.stdout
         # After the display has begun: it prints above itself what goes to stderr.
-        sys.stdout = _Diverted(sys.stderr)  # type: ignore[assignment]
+        sys.stdout = _Diverted(sys.stderr)
         return self
 
     def __exit__(

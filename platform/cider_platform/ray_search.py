@@ -10,6 +10,7 @@ A worker stops only inside ``tune.report``, between two epochs, after the checkp
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import threading
 from contextlib import contextmanager
@@ -230,6 +231,8 @@ def run_on_ray(
     def trainable(config: dict[str, Any]) -> None:
         run_trial(config, train, runtime)
 
+    # It would list failed trials by Tune's names at the end; they have been told one by one.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     numbers: dict[str, int] = {}
     with _signals() as received:
         tuner = tune.Tuner(

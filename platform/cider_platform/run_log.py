@@ -24,7 +24,7 @@ from cider_platform.layout import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import IO
+    from typing import TextIO
 
     from cider_platform.layout import RunFolder
 
@@ -101,9 +101,8 @@ def lost(folder: RunFolder, reason: str) -> None:
     if not folder.root.is_dir():
         return
     before, after = last_begin(read(folder)), oom_kills()
-    is_here = before is not None and before.host == socket.gethostname()
-    if is_here and before.oom_kills is not None and after is not None:
-        more = after - before.oom_kills
+    if before is not None and before.host == socket.gethostname():
+        more = 0 if before.oom_kills is None or after is None else after - before.oom_kills
         if more > 0:
             reason += f"\n{OOM_KILLED} ({more} since the run began)"
     note(folder, "lost", reason)
@@ -185,7 +184,7 @@ def _warnings_noted(folder: RunFolder) -> Iterator[None]:
         category: type[Warning],
         filename: str,
         lineno: int,
-        file: IO[str] | None = None,
+        file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
         nonlocal count

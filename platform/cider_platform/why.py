@@ -13,6 +13,7 @@ from cider_platform import run_log
 from cider_platform.diagnosis import UNKNOWN_REMEDY, Evidence, FirstError, cause_of, traceback_of
 from cider_platform.layout import RunFolder
 from cider_platform.results import RunRecord, read_epochs, read_run
+from cider_platform.study import objective_names
 from cider_platform.tables import number
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from cider_platform.ledger import TrialRecord
 
-LAST_LINES = 12
+_CRASH = "Fatal Python error"
+LAST_LINES = 20
 """Lines of the log that are shown."""
 
 
@@ -78,6 +80,9 @@ def why_run(record: RunRecord) -> Explanation:
             summary=f"a search stopped it: other trials did better; {_so_far(record)}",
             remedy="nothing is wrong; cider-platform train with its options would train it on",
         )
+    entries = run_log.read(record.folder)
+    if _told_of_fault(entries):
+        return _failed(record, error=_last_words(entries), again=_RUN_AGAIN)
     return _explained(
         record,
         summary="the process that trained it is gone: it was stopped or killed, or its machine "
@@ -117,8 +122,9 @@ def why_trial(
         )
         complete = sum(other.state == "COMPLETE" for other in trials)
         summary = (
-            f"nothing is wrong: complete after {trial.epochs} epochs with {number(trial.value)}, "
-            f"number {better + 1} of {complete} complete trials"
+            f"nothing is wrong: complete after {trial.epochs} epochs with "
+            f"{objective_names(study.user_attrs)[0]} {number(trial.value)}, number {better + 1} of "
+            f"{complete} complete trials"
         )
         return _explained(record, summary=summary, state="COMPLETE", epochs=trial.epochs)
     if trial.state == "PRUNED":
@@ -177,8 +183,25 @@ def _last_attempt(entries: list[run_log.Entry]) -> str:
         elif entry.kind == "begin" and told:
             break
     # A crash leaves its stack without an entry of its own, below the line that was written last.
-    crashes = [entry.text for entry in entries if "Fatal Python error" in entry.text]
+    crashes = [entry.text for entry in entries if _CRASH in entry.text]
     return "\n".join([*reversed(told), *crashes[-1:]])
+
+
+def _told_of_fault(entries: list[run_log.Entry]) -> bool:
+    """Return whether the last attempt ended with an error, a crash or a dead worker."""
+    since = [index for index, entry in enumerate(entries) if entry.kind == "begin"]
+    last = entries[since[-1] :] if since else entries
+    return any(each.kind in ("error", "lost") or _CRASH in each.text for each in last)
+
+
+def _last_words(entries: list[run_log.Entry]) -> str:
+    """Return the last line of the last error, or the first line of what was said of a death."""
+    for entry in reversed(entries):
+        if entry.kind == "error":
+            return entry.text.splitlines()[-1]
+        if entry.kind == "lost":
+            return entry.text.splitlines()[0]
+    return "it crashed"
 
 
 def _explained(record: RunRecord | None, **facts: Any) -> Explanation:  # noqa: ANN401 - fields
@@ -248,10 +271,10 @@ def _pruned(trial: TrialRecord, told: dict[str, Any] | None, definition: dict[st
     rung = f" (rung {told['rung']})" if "rung" in told else ""
     text = (
         f"nothing is wrong: {name} stopped it at epoch {told['epoch']}{rung}, where it had "
-        f"{number(told['value'])}; {told['better']} of the {told['reached'] - 1} other trials that "
-        "had come so far were better"
+        f"{number(told['value'])}, number {told['better'] + 1} of the {told['reached']} trials "
+        "that had come so far"
     )
     if "needed" not in told:
         return text
     goes_on = "only the best went on" if told["kept"] == 1 else f"the best {told['kept']} went on"
-    return f"{text}, and {goes_on}: it needed {number(told['needed'])}"
+    return f"{text}, of which {goes_on}: it needed {number(told['needed'])}"

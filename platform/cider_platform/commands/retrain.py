@@ -7,12 +7,16 @@ import shlex
 from typing import TYPE_CHECKING, Any, get_args
 
 from cider.behaviour import Behaviour
+from cider.spec import RunSpec
 from cider_platform.commands.options import SpecOptions, build_spec
 from cider_platform.commands.train import train
+from cider_platform.space import apply
 from cider_platform.tables import flat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cider_platform.ledger import TrialRecord
 
 # Filled in from the corpus and the encoder when a run is resolved.
 _RESOLVED = ("data.content_sha256", "text_encoder.weights_sha256")
@@ -34,6 +38,21 @@ def train_options(spec: Mapping[str, Any]) -> list[str]:
 def train_command(spec: Mapping[str, Any]) -> str:
     """Return ``cider-platform train ...`` for a spec, quoted for a shell."""
     return shlex.join(["cider-platform", "train", *train_options(spec)])
+
+
+def trial_spec(definition: Mapping[str, Any], trial: TrialRecord) -> dict[str, Any]:
+    """Return the spec that a trial of a study trains, as JSON values.
+
+    Args:
+        definition: the study's user attributes.
+        trial: one of its trials; its values must go together.
+
+    Raises:
+        UsageError: if they do not.
+    """
+    seed = {} if trial.seed is None else {"seed": trial.seed}
+    base = RunSpec.from_dict({**definition["base"], **seed})
+    return apply(base, trial.params).to_dict()
 
 
 def _options(spec: Mapping[str, Any], behaviour: str) -> list[str]:

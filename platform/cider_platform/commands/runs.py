@@ -85,6 +85,7 @@ def show_run(run: Run, results: Results = None, json: Json = False) -> None:
 @app.command("why")
 def explain_run(run: Run, results: Results = None, json: Json = False) -> None:
     """Say why a run failed, was pruned, or stands still, and what to do."""
+    from cider_platform.commands.retrain import train_command
     from cider_platform.commands.study_report import print_why
     from cider_platform.output import emit_json
     from cider_platform.results import find_run
@@ -93,10 +94,11 @@ def explain_run(run: Run, results: Results = None, json: Json = False) -> None:
 
     record = find_run(results_root(results), run)
     told = why_run(record)
+    command = train_command(record.spec) if record.spec else None
     if json:
-        emit_json("why", told.to_dict())
+        emit_json("why", {**told.to_dict(), "train_command": command})
     else:
-        print_why(f"run {record.run_id}", told)
+        print_why(f"run {record.run_id}", told, command)
 
 
 def _print_run(record: RunRecord) -> None:
@@ -116,7 +118,7 @@ def _print_run(record: RunRecord) -> None:
         rows.append([f"{split} {summary['metric']}", number(summary["score"])])
     emit_table(["fact", "value"], rows)
     emit_table(["field", "value"], [[path, value] for path, value in flat(record.spec)])
-    rows = evaluations(record)
-    if rows:
-        columns, cells = evaluation_table(rows)
+    tested = evaluations(record)
+    if tested:
+        columns, cells = evaluation_table(tested)
         emit_table(columns, cells, title="sealed test", right=columns[1:])

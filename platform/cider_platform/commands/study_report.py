@@ -12,6 +12,8 @@ from cider_platform.commands.options import Json, Results  # noqa: TC001
 from cider_platform.commands.study import Study  # noqa: TC001
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import optuna
 
     from cider_platform.ledger import TrialRecord
@@ -50,11 +52,11 @@ def _begun(name: str, results: Path | None) -> optuna.Study:
 
 def _best(study: optuna.Study, results: Path | None) -> dict[str, Any]:
     from cider.errors import NothingMatchedError
-    from cider_platform.commands.retrain import train_command, train_options
+    from cider_platform.commands.retrain import train_command, train_options, trial_spec
     from cider_platform.layout import RunFolder
     from cider_platform.ledger import best as best_of
     from cider_platform.ledger import counts, records
-    from cider_platform.results import evaluations, read_run
+    from cider_platform.results import evaluations, marks, read_run
     from cider_platform.roots import results_root
     from cider_platform.study import objective_names, space_of
 
@@ -68,6 +70,7 @@ def _best(study: optuna.Study, results: Path | None) -> dict[str, Any]:
             f"cider-platform study trials {study.study_name} lists them"
         )
     record = read_run(RunFolder.of(results_root(results), found.run))
+    spec = trial_spec(definition, found)
     return {
         "study": study.study_name,
         "objective": objective_names(definition)[0],
@@ -75,14 +78,14 @@ def _best(study: optuna.Study, results: Path | None) -> dict[str, Any]:
         "value": found.value,
         "params": found.params,
         "run": found.run,
-        "folder": str(record.folder.root),
+        "folder": str(record.folder.root) if record.spec else None,
         "epoch": record.result.get("epoch"),
         "epochs": record.result.get("epochs"),
         "seed": found.seed,
-        "marks": record.marks,
+        "marks": marks(spec, record.result),
         "evaluations": evaluations(record),
-        "train_options": train_options(record.spec),
-        "train_command": train_command(record.spec),
+        "train_options": train_options(spec),
+        "train_command": train_command(spec),
     }
 
 
@@ -97,19 +100,17 @@ def _print_best(data: dict[str, Any]) -> None:
         title=marked,
         right=["best"],
     )
-    emit_table(
-        ["fact", "value"],
-        [
-            [data["objective"], number(data["value"])],
-            ["run", f"{data['run']} (epoch {data['epoch']} of {data['epochs']})"],
-            ["files", data["folder"]],
-        ],
-    )
+    rows = [[data["objective"], number(data["value"])], ["run", data["run"]]]
+    if data["folder"]:
+        rows += [["epoch", f"{data['epoch']} of {data['epochs']}"], ["files", data["folder"]]]
+    else:
+        rows.append(["files", "the run's folder is gone"])
+    emit_table(["fact", "value"], rows)
     if data["evaluations"]:
         columns, cells = evaluation_table(data["evaluations"])
         heading = title("its validation and sealed-test scores", data["marks"])
         emit_table(columns, cells, title=heading, right=columns[1:])
-    else:
+    elif data["folder"]:
         say(f"not yet evaluated on the sealed test split: cider-platform evaluate {data['run']}")
     say("the command that trains it again, on any machine that has the corpus:")
     emit_line(data["train_command"])
@@ -178,34 +179,49 @@ def why(study: Study, trial: Trial, results: Results = None, json: Json = False)
 
     Example: cider-platform study why mosei-first 12
     """
+    from cider_platform.ledger import records
     from cider_platform.output import emit_json
     from cider_platform.roots import results_root
+    from cider_platform.study import space_of
     from cider_platform.why import why_trial
 
     found = _begun(study, results)
-    told = why_trial(found, _trials(found), trial, results_root(results))
+    trials = records(found, space_of(found.user_attrs))
+    told = why_trial(found, trials, trial, results_root(results))
+    command = _command_of(found.user_attrs, trials[trial])
     if json:
-        emit_json("why", {"study": study, "trial": trial, **told.to_dict()})
+        data = {"study": study, "trial": trial, **told.to_dict(), "train_command": command}
+        emit_json("why", data)
     else:
-        print_why(f"trial {trial} of study {study}", told)
+        print_why(f"trial {trial} of study {study}", told, command)
 
 
-def _trials(study: optuna.Study) -> list[TrialRecord]:
-    from cider_platform.ledger import records
-    from cider_platform.study import space_of
+def _command_of(definition: dict[str, Any], trial: TrialRecord) -> str | None:
+    """Return the command that trains a trial by itself, None if its values do not go together."""
+    from cider.errors import UsageError
+    from cider_platform.commands.retrain import train_command, trial_spec
 
-    return records(study, space_of(study.user_attrs))
+    try:
+        return train_command(trial_spec(definition, trial))
+    except UsageError:
+        return None
 
 
-def print_why(what: str, told: Explanation) -> None:
-    """Print an explanation: what happened, what to do, then the facts and the end of the log."""
+def print_why(what: str, told: Explanation, command: str | None) -> None:
+    """Print an explanation: what happened, what to do, then the facts and the end of the log.
+
+    Args:
+        what: the run or trial.
+        told: the explanation.
+        command: trains it by itself.
+    """
     from cider_platform.output import emit_line, emit_table
 
     emit_line(f"{what} is {told.state}: {told.summary}")
     if told.remedy is not None:
         emit_line(f"what to do: {told.remedy}")
     first = told.first_error
-    rows = [
+    rows: list[list[object]] = [
         ["cause", told.cause],
         ["memory ran out", "yes" if told.memory_ran_out else None],
         ["first error", None if first is None else f"{first.type}: {first.message}"],
@@ -223,6 +239,8 @@ def print_why(what: str, told: Explanation) -> None:
         emit_line("last lines of the log:")
     for line in told.log:
         emit_line(f"  {line}")
+    if command is not None:
+        emit_line(f"trained by itself: {command}")
 
 
 def dashboard(
@@ -256,7 +274,7 @@ def dashboard(
             say("the dashboard has ended; the study is as it was")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "best": best,
     "export": export,
     "importance": importance,
