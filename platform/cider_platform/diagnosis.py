@@ -81,7 +81,8 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         name="out of memory",
         fits=_says(
-            r"\bMemoryError\b",
+            r"MemoryError\b",
+            r"Unable to allocate",
             r"can't allocate memory",
             r"Cannot allocate memory",
             r"running low on memory",
