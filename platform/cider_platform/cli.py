@@ -12,7 +12,17 @@ from typing import Annotated
 import typer
 
 from cider.errors import CiderError
-from cider_platform.commands import checkpoint, data, evaluate, lists, runs, study, train, tune
+from cider_platform.commands import (
+    checkpoint,
+    data,
+    evaluate,
+    lists,
+    runs,
+    study,
+    study_report,
+    train,
+    tune,
+)
 from cider_platform.output import fail
 
 app = typer.Typer(
@@ -30,6 +40,8 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(runs.app, name="runs")
+for name, command in study_report.COMMANDS.items():
+    study.app.command(name)(command)
 app.add_typer(study.app, name="study")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("metrics")(lists.metrics)

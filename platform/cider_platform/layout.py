@@ -41,13 +41,13 @@ def check_name(what: str, name: str) -> str:
     return name
 
 
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader, or a crash, sees the whole old file or the whole new one."""
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Write so that a reader, or a crash, sees the whole old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files that only their owner reads; results are shared like other files.
@@ -56,6 +56,11 @@ def write_text_atomic(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    write_bytes_atomic(path, text.encode("utf-8"))
 
 
 def write_json_atomic(path: Path, values: object) -> None:

@@ -21,6 +21,7 @@ from cider_platform.pruning import PRUNERS
 from cider_platform.racing import Racing, best_configuration, next_repeat
 from cider_platform.samplers import Draw, GivenValues, grid_size, make_sampler
 from cider_platform.space import Axis, Space, Value, axis_from_dict
+from cider_platform.stopping import stop_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -266,8 +267,11 @@ class Ledger:
         self._study.tell(self._live.pop(number), values)
 
     def prune(self, number: int) -> None:
-        """Tell that a trial was stopped at the last epoch it reported."""
-        self._study.tell(self._live.pop(number), state=TrialState.PRUNED)
+        """Tell that a trial was stopped at the last epoch it reported; note why."""
+        trial, trials = self._live.pop(number), self._study.get_trials(deepcopy=False)
+        reason = stop_reason(self.definition["pruner"], trials, trials[number])
+        trial.set_user_attr("pruned", reason)
+        self._study.tell(trial, state=TrialState.PRUNED)
 
     def fail(self, number: int, error: str) -> None:
         """Tell that a trial failed, and why."""

@@ -54,7 +54,7 @@ def emit_table(
         title: a line above.
         right: headings of the columns aligned right (numbers).
     """
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(*columns, box=None, pad_edge=False)
     table.show_header = any(columns)
     for column in table.columns:
         column.overflow = "fold"
@@ -62,7 +62,16 @@ def emit_table(
             column.justify = "right"
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    _console(sys.stdout).print(table)
+    console = _console(sys.stdout)
+    if title is not None:
+        # Not the table's own title, which would be folded to the width of the table.
+        console.print(title, style="italic", soft_wrap=True)
+    console.print(table)
+
+
+def emit_line(text: str) -> None:
+    """Print a line of data on stdout, however long, e.g. a command to copy."""
+    sys.stdout.write(f"{text}\n")
 
 
 def say(text: str) -> None:

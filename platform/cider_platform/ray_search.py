@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import signal
 import threading
-import traceback
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -24,9 +25,10 @@ from ray.tune.search import Searcher
 
 from cider.errors import WorkerLostError
 from cider.spec import RunSpec
+from cider_platform import run_log
 from cider_platform.evaluation import objective_values
 from cider_platform.faults import sentence
-from cider_platform.layout import RunFolder, now
+from cider_platform.layout import RunFolder
 from cider_platform.lease import hold
 from cider_platform.objectives import parse_objectives
 from cider_platform.ray_gang import Gang, trial_resources
@@ -36,7 +38,6 @@ from cider_platform.trial import read_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
     from types import FrameType
 
     from ray.tune.experiment import Trial
@@ -109,19 +110,17 @@ def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
             is_last = _is_last(spec, past[-1]["epoch"], past[-1]["best_epoch"])
             _say(Report(history=history, is_last=is_last))
         try:
-            for result in train(spec, runtime):
-                history = [(result.epoch, result.best_score)]
-                is_last = _is_last(spec, result.epoch, result.best_epoch)
-                _say(Report(history=history, is_last=is_last))
-            objectives = parse_objectives(config["objectives"], spec)
-            is_score = len(objectives) == 1 and objectives[0].is_score_of(spec)
-            values = None if is_score else objective_values(folder, runtime, objectives)
+            with run_log.attempt(folder, f"trial {config['number']}", in_worker=True):
+                for result in train(spec, runtime):
+                    history = [(result.epoch, result.best_score)]
+                    is_last = _is_last(spec, result.epoch, result.best_epoch)
+                    _say(Report(history=history, is_last=is_last))
+                objectives = parse_objectives(config["objectives"], spec)
+                is_score = len(objectives) == 1 and objectives[0].is_score_of(spec)
+                values = None if is_score else objective_values(folder, runtime, objectives)
         except WorkerLostError:
             raise  # as if this process had died: Tune starts the trial again
         except Exception as error:
-            # The disk may be full: the error travels by Ray, with or without the log.
-            with contextlib.suppress(OSError), folder.log.open("a", encoding="utf-8") as log:
-                log.write(f"{now()} trial {config['number']}\n{traceback.format_exc()}")
             _say(Report(history=[], error=sentence(error, folder.root)))
             return
         _say(Report(history=history[-1:], is_last=True, is_finished=True, values=values))
@@ -277,12 +276,19 @@ class _StudyCallback(_NotSaved, tune.Callback):
     ) -> None:
         with _driving():
             self._check()  # if the cluster died, the trial did nothing wrong
-            lines = str(trial.get_error() or "").strip().splitlines()
-            reason = f": {lines[0]}" if lines else ""
             self._search.on_lost(
                 trial.config["number"],
-                f"its worker process died {MAX_WORKER_DEATHS + 1} times{reason}",
+                f"its worker process died {MAX_WORKER_DEATHS + 1} times: {_death(trial)}",
             )
+
+    def on_trial_recover(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: list[Trial],  # noqa: ARG002
+        trial: Trial,
+        **info: object,  # noqa: ARG002
+    ) -> None:
+        self._search.on_worker_death(trial.config["number"], _death(trial))
 
 
 def run_on_ray(
@@ -317,6 +323,8 @@ def run_on_ray(
         with Gang(train, slots) as gang:
             run_trial(config, gang.train, runtime)
 
+    # It would list failed trials by Tune's names at the end; they have been told one by one.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     numbers: dict[str, int] = {}
     with _signals() as received:
         tuner = tune.Tuner(
@@ -355,6 +363,14 @@ def run_on_ray(
             raise
     for number in search.ledger.live:
         search.on_lost(number, "Ray Tune lost it")
+
+
+def _death(trial: Trial) -> str:
+    """Return what Ray knows of how a trial's worker ended last."""
+    # Not get_error(), which reads where Tune copies the file to only later.
+    return (
+        run_log.last_failure(Path(trial.error_file)) if trial.error_file else "no reason is known"
+    )
 
 
 def _trial_name(trial: Trial) -> str:

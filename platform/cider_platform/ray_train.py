@@ -14,6 +14,7 @@ from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from cider.spec import RunSpec
+from cider_platform import run_log
 from cider_platform.layout import RunFolder
 from cider_platform.lease import hold
 
@@ -53,6 +54,6 @@ def train_on_ray(
         train_loop_config={"spec": spec.to_dict()},
         scaling_config=ScalingConfig(num_workers=0, use_gpu=runtime.device.startswith("cuda")),
     )
-    with hold(folder.lease, f"run {spec.run_id}"):
+    with hold(folder.lease, f"run {spec.run_id}"), run_log.attempt(folder, "train"):
         trainer.fit()
     return folder

@@ -5,6 +5,7 @@ Reading changes nothing.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,3 +128,17 @@ def find_run(results: Path, prefix: str) -> RunRecord:
         shown = ", ".join(matching[:5]) + (", ..." if len(matching) > 5 else "")
         raise UsageError(f"{prefix!r} begins the ids of {len(matching)} runs: {shown}")
     return read_run(RunFolder(parent / matching[0]))
+
+
+def evaluations(record: RunRecord) -> list[dict[str, Any]]:
+    """Return a run's evaluations on the sealed test split, by name; none if it has none."""
+    folder = record.folder.evaluation
+    return [read_json(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """Return the epoch results of a run, in order; a last line cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cider.errors import CiderError
+from cider_platform import run_log
 from cider_platform import space as spaces
 from cider_platform.budget import Budget, Clock
 from cider_platform.layout import RunFolder
@@ -186,10 +187,15 @@ class Search:
         """Take note that a trial ended without saying how: its worker died, again and again."""
         if number in self._jobs:
             text = error or "its worker ended without a result"
-            RunFolder.of(self._results, self._jobs[number].spec.run_id).write_status(
-                "FAILED", error=text
-            )
+            self.on_worker_death(number, text)
+            folder = RunFolder.of(self._results, self._jobs[number].spec.run_id)
+            folder.write_status("FAILED", error=text)
             self._end(self._jobs[number], "FAIL", Report(history=[], error=text))
+
+    def on_worker_death(self, number: int, reason: str) -> None:
+        """Write into the run's log that its worker died; the trial may go on in another."""
+        if number in self._jobs:
+            run_log.lost(RunFolder.of(self._results, self._jobs[number].spec.run_id), reason)
 
     def _end(self, job: Job, state: str, report: Report) -> None:
         del self._jobs[job.number]

@@ -189,8 +189,8 @@ def study_names(results: Path) -> list[str]:
     return sorted(folder.name for folder in folders if StudyFolder(folder).journal.is_file())
 
 
-def read_study(results: Path, name: str) -> tuple[dict[str, Any], list[TrialRecord]]:
-    """Return a study's definition and trials, without changing anything.
+def open_study(results: Path, name: str) -> optuna.Study | None:
+    """Return a study for reading, or None if it has been made but not begun.
 
     Raises:
         NothingMatchedError: if there is no such study.
@@ -203,8 +203,29 @@ def read_study(results: Path, name: str) -> tuple[dict[str, Any], list[TrialReco
         )
     storage = _storage(folder)
     if name not in optuna.get_all_study_names(storage):
+        return None
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def read_study(results: Path, name: str) -> tuple[dict[str, Any], list[TrialRecord]]:
+    """Return a study's definition and trials, without changing anything.
+
+    Raises:
+        NothingMatchedError: if there is no such study.
+    """
+    study = open_study(results, name)
+    if study is None:
         return {}, []
-    study = optuna.load_study(study_name=name, storage=storage)
     definition = study.user_attrs
-    space = tuple(axis_from_dict(axis) for axis in definition.get("space", ()))
-    return definition, records(study, space)
+    return definition, records(study, space_of(definition))
+
+
+def space_of(definition: Mapping[str, Any]) -> Space:
+    """Return the axes that a stored definition searches."""
+    return tuple(axis_from_dict(axis) for axis in definition.get("space", ()))
+
+
+def objective_names(definition: Mapping[str, Any]) -> list[str]:
+    """Return the names of what a stored study makes best, e.g. ``["valid/acc2"]``."""
+    named = definition.get("objectives", definition.get("objective", "value"))
+    return [named] if isinstance(named, str) else [str(name) for name in named]

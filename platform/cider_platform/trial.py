@@ -42,6 +42,7 @@ from cider_platform.layout import (
     write_json_atomic,
     write_text_atomic,
 )
+from cider_platform.results import read_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,14 +196,6 @@ def _keep_epochs(path: Path, count: int) -> None:
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         write_text_atomic(path, "".join(lines[:count]))
-
-
-def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """Return the epoch results of a run, in order; a last line cut off by a crash is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def run_spec(folder: RunFolder) -> dict[str, Any]:

@@ -24,10 +24,16 @@ TORCH_FREE = (
     "cider_platform",
     "cider_platform.cli",
     "cider_platform.commands*",
+    "cider_platform.dashboard",
+    "cider_platform.importance",
     "cider_platform.layout",
+    "cider_platform.plots",
+    "cider_platform.progress",
     "cider_platform.results",
     "cider_platform.search",
-    "cider_platform.study",
+    "cider_platform.study*",
+    "cider_platform.tracking",
+    "cider_platform.why",
 )
 TORCH = {
     "cider.data.batch",
@@ -37,7 +43,10 @@ TORCH = {
     "cider.data.torch_file",
     "cider.data.torch_globals",
 }
-HEAVY = ("torch", "transformers", "ray", "optuna", "pyarrow", "pandas", "scipy", "sklearn")
+HEAVY = (
+    *("torch", "transformers", "ray", "optuna", "pyarrow", "pandas", "scipy", "sklearn"),
+    *("matplotlib", "tensorboardX"),
+)
 
 IMPORT_EACH = """
 import importlib, json, sys

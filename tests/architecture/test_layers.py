@@ -41,11 +41,31 @@ CONFIG = re.compile(r"cider\.models\.\w+\.config")
 # Library -> modules that may import it; a pattern covers a folder.
 ENGINEERING = {
     "click": (),
-    "optuna": ("ledger", "pruning", "samplers", "starts", "study"),
+    "matplotlib": ("plots",),
+    "mlflow": ("tracking",),
+    "optuna": (
+        "commands.study_report",
+        "dashboard",
+        "importance",
+        "ledger",
+        "plots",
+        "pruning",
+        "samplers",
+        "starts",
+        "stopping",
+        "study",
+        "study_export",
+        "why",
+    ),
+    "optuna_dashboard": ("dashboard",),
     "ray": ("ray_gang", "ray_group", "ray_search", "ray_train", "sessions"),
     "rich": ("output", "progress"),
+    "tensorboardX": ("tracking",),
     "typer": ("cli", "commands.*"),
 }
+
+# Library that only some installations have -> the extra that brings it; imported when it is used.
+OPTIONAL = {"mlflow": "mlflow", "optuna_dashboard": "dashboard"}
 
 
 def _layer(module: str) -> int | None:
@@ -146,12 +166,14 @@ def test_permit_to_read_test_labels_is_made_by_the_seal_alone(sources):
 def test_third_party_imports_are_declared_dependencies(sources, root: Path):
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {_normal(re.split(r"[\[<>=]", name)[0]) for name in project["dependencies"]}
+    extras = project["optional-dependencies"]
     providers = packages_distributions()
     offences = [
         f"{source.module}:{found.line} imports {found.module}"
         for source in sources
         for found in source.imports
         if _top(found.module) not in {*sys.stdlib_module_names, "cider", "cider_platform"}
+        if not (found.in_function and OPTIONAL.get(_top(found.module)) in extras)
         if not declared & {_normal(name) for name in providers.get(_top(found.module), ())}
     ]
     assert not offences

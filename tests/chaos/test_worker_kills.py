@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from chaos_driver import Options
@@ -20,7 +19,6 @@ from tiny_corpus import write_tiny_corpus
 
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, RunSpec, TextEncoderConfig, TrainingConfig
-from cider_platform import processes
 from cider_platform.assembly import Runtime, resolve
 from cider_platform.layout import RunFolder, read_json
 from cider_platform.trial import read_epochs

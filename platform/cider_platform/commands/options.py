@@ -153,6 +153,17 @@ Threads = Annotated[
     int,
     typer.Option(min=0, help="CPU threads of torch; 0: torch's own choice.", rich_help_panel=_RUN),
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="WHERE",
+        help="Live curves: tensorboard (files below the results) or mlflow (MLFLOW_TRACKING_URI, "
+        "else a file beside the results); may be given twice.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
 Rates = Annotated[
     str,
     typer.Option(

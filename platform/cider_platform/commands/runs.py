@@ -1,4 +1,4 @@
-"""``runs``: list the runs, show one, train its first steps again."""
+"""``runs``: list the runs, show one, say why it is as it is, train its first steps again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from cider_platform.commands.options import Json, Results, Store  # noqa: TC001
 if TYPE_CHECKING:
     from cider_platform.results import RunRecord
 
-app = typer.Typer(help="List runs, show one, replay its first steps.", no_args_is_help=True)
+app = typer.Typer(
+    help="List runs, show one, say why it failed, replay its first steps.", no_args_is_help=True
+)
 
 Run = Annotated[str, typer.Argument(help="A run's id, or the beginning of it.", metavar="RUN")]
 COLUMNS = ("run", "state", "dataset", "task", "alignment", "distribution", "model", "seed")
@@ -64,7 +66,7 @@ def list_runs(
 def show_run(run: Run, results: Results = None, json: Json = False) -> None:
     """Show one run: its state, configuration, scores and files."""
     from cider_platform.output import emit_json
-    from cider_platform.results import find_run
+    from cider_platform.results import evaluations, find_run
     from cider_platform.roots import results_root
 
     record = find_run(results_root(results), run)
@@ -76,22 +78,35 @@ def show_run(run: Run, results: Results = None, json: Json = False) -> None:
                 "status": record.status,
                 "spec": record.spec,
                 "result": record.result,
-                "evaluations": _evaluations(record),
+                "evaluations": evaluations(record),
             },
         )
     else:
         _print_run(record)
 
 
-def _evaluations(record: RunRecord) -> list[dict[str, object]]:
-    from cider_platform.layout import read_json
+@app.command("why")
+def explain_run(run: Run, results: Results = None, json: Json = False) -> None:
+    """Say why a run failed, was pruned, or stands still, and what to do."""
+    from cider_platform.commands.retrain import train_command
+    from cider_platform.commands.study_report import print_why
+    from cider_platform.output import emit_json
+    from cider_platform.results import find_run
+    from cider_platform.roots import results_root
+    from cider_platform.why import why_run
 
-    folder = record.folder.evaluation
-    return [read_json(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+    record = find_run(results_root(results), run)
+    told = why_run(record)
+    command = train_command(record.spec) if record.spec else None
+    if json:
+        emit_json("why", {**told.to_dict(), "train_command": command})
+    else:
+        print_why(f"run {record.run_id}", told, command)
 
 
 def _print_run(record: RunRecord) -> None:
     from cider_platform.output import emit_table, say
+    from cider_platform.results import evaluations
     from cider_platform.tables import evaluation_table, flat, number
 
     summary = record.summary()
@@ -106,9 +121,9 @@ def _print_run(record: RunRecord) -> None:
         rows.append([f"{split} {summary['metric']}", number(summary["score"])])
     emit_table(["fact", "value"], rows)
     emit_table(["field", "value"], [[path, value] for path, value in flat(record.spec)])
-    evaluations = _evaluations(record)
-    if evaluations:
-        columns, cells = evaluation_table(evaluations)
+    tested = evaluations(record)
+    if tested:
+        columns, cells = evaluation_table(tested)
         emit_table(columns, cells, title="sealed test", right=columns[1:])
 
 

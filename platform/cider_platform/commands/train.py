@@ -18,6 +18,7 @@ from cider_platform.commands.options import (
     Epochs,
     Json,
     Kept,
+    Log,
     Maci,
     Missing,
     Model,
@@ -82,6 +83,7 @@ def train(
     threads: Threads = 0,
     workers: Workers = "1",
     gpus_per_worker: GpusPerWorker = None,
+    log: Log = None,
     json: Json = False,
 ) -> None:
     """Train one configuration and evaluate it on the sealed test split.
@@ -124,16 +126,18 @@ def train(
         num_gpus=torch.cuda.device_count(),
     )
     spec = resolve(spec, runtime)
-    folder = _train(spec, runtime, group)
+    folder = _train(spec, runtime, group, log or [])
     _report(folder, spec, runtime, as_json=json)
 
 
-def _train(spec: RunSpec, runtime: Runtime, group: Group) -> RunFolder:
+def _train(spec: RunSpec, runtime: Runtime, group: Group, log: list[str]) -> RunFolder:
     from cider_platform.output import say
     from cider_platform.results import marks
     from cider_platform.tables import number
+    from cider_platform.tracking import tracked
     from cider_platform.trial import train_run
 
+    train = tracked(train_run, log, "runs", runtime.results)
     metric, last = spec.selection_metric, [0]
     marked = "".join(f" [{mark}]" for mark in marks(spec.to_dict()))
     say(f"run {spec.run_id}{marked} in {runtime.results}")
@@ -150,11 +154,11 @@ def _train(spec: RunSpec, runtime: Runtime, group: Group) -> RunFolder:
         if group.most == 1:
             from cider_platform.ray_train import train_on_ray
 
-            return train_on_ray(spec, runtime, train=train_run, listener=show)
+            return train_on_ray(spec, runtime, train=train, listener=show)
         from cider_platform.group import train_in_group
 
         say(str(group))
-        return train_in_group(spec, runtime, group, train=train_run, listener=show, notice=say)
+        return train_in_group(spec, runtime, group, train=train, listener=show, notice=say)
     except KeyboardInterrupt:
         say(f"stopped after epoch {last[0]}; the same command goes on from there")
         raise typer.Exit(130) from None

@@ -20,6 +20,7 @@ from cider_platform.commands.options import (
     Epochs,
     Json,
     Kept,
+    Log,
     Maci,
     Missing,
     Model,
@@ -99,6 +100,7 @@ def tune(
     store: Store = None,
     results: Results = None,
     device: Device = "auto",
+    log: Log = None,
     json: Json = False,
 ) -> None:
     """Search hyperparameters, then evaluate the best configuration on the sealed test split.
@@ -180,8 +182,8 @@ def tune(
         ),
         slots=chosen,
     )
-    outcome = _search(plan, runtime)
-    finals = _rank_finally(plan, outcome, runtime, final_seeds)
+    outcome = _search(plan, runtime, log or [])
+    finals = _rank_finally(plan, outcome, runtime, final_seeds, log or [])
     _conclude(plan, outcome, finals, runtime, as_json=json)
 
 
@@ -192,20 +194,27 @@ def study_name(spec: RunSpec) -> str:
     return "-".join(parts) + ("" if spec.seed == type(spec)().seed else f"-seed{spec.seed}")
 
 
-def _search(plan: Plan, runtime: Runtime) -> Outcome:
+def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
     from cider_platform.driver import drive
     from cider_platform.output import say
     from cider_platform.progress import SearchProgress
     from cider_platform.results import marks
     from cider_platform.tables import title
+    from cider_platform.tracking import tracked
     from cider_platform.trial import resolve, train_run
 
+    train = tracked(train_run, log, plan.study, runtime.results)
     say(
         f"{title(f'study {plan.study}', marks(plan.spec.to_dict()))}: {plan.total} trials in all, "
         f"{plan.slots.slots} at a time, in {runtime.results}"
     )
-    with SearchProgress(metric=plan.spec.selection_metric) as progress:
-        outcome = drive(plan, runtime, train=train_run, resolve=resolve, listener=progress)
+    shown = SearchProgress(
+        metric=plan.spec.selection_metric,
+        slots=plan.slots.slots,
+        epochs=plan.spec.training.epochs,
+    )
+    with shown as progress:
+        outcome = drive(plan, runtime, train=train, resolve=resolve, listener=progress)
     if outcome.signal_number is not None:
         say(
             f"stopped; study {plan.study} keeps all it has, and the same command continues it from "
@@ -219,7 +228,9 @@ def _search(plan: Plan, runtime: Runtime) -> Outcome:
     return outcome
 
 
-def _rank_finally(plan: Plan, outcome: Outcome, runtime: Runtime, num_seeds: int) -> list[Standing]:
+def _rank_finally(
+    plan: Plan, outcome: Outcome, runtime: Runtime, num_seeds: int, log: list[str]
+) -> list[Standing]:
     from cider_platform.finals import final_plan, finalists, standings
     from cider_platform.objectives import directions
 
@@ -227,7 +238,7 @@ def _rank_finally(plan: Plan, outcome: Outcome, runtime: Runtime, num_seeds: int
     leading = finalists(outcome.trials, minimise=minimise)
     if not num_seeds or not leading or outcome.used_up:
         return []
-    return standings(leading, _search(final_plan(plan, leading, num_seeds), runtime))
+    return standings(leading, _search(final_plan(plan, leading, num_seeds), runtime, log))
 
 
 def _conclude(
