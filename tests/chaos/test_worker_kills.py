@@ -48,7 +48,8 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 spec = RunSpec.from_dict(json.loads(sys.argv[1]))
-runtime = Runtime(Path(sys.argv[2]), Path(sys.argv[3]), threads=1, checkpoint_every=int(sys.argv[4]))
+store, results, every = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+runtime = Runtime(store, results, threads=1, checkpoint_every=every)
 train_in_group(
     spec, runtime, Group(least=2, most=2, cpus=1), train=train_run,
     listener=lambda result: say(f"epoch {result.epoch}"), notice=say,
