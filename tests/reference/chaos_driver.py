@@ -13,8 +13,9 @@ from cider.models.cider.config import Config
 from cider.spec import DataConfig, RunSpec, TextEncoderConfig, TrainingConfig
 from cider_platform.assembly import Runtime
 from cider_platform.capacity import choose_slots
-from cider_platform.driver import Plan, asha, drive
+from cider_platform.driver import Plan, drive
 from cider_platform.output import fail
+from cider_platform.pruning import pruner_definition
 from cider_platform.space import parse_axis
 
 SPACE = ("loss.joint=float:0:1:0.25", "optimizer.lr=log:1e-4:1e-1")
@@ -84,7 +85,7 @@ def plan_of(options, spec):
         space=tuple(parse_axis(text) for text in options.space),
         total=options.total,
         sampler=options.sampler,
-        pruner=asha(options.epochs) if options.pruner else {"name": "none"},
+        pruner=pruner_definition("asha", options.epochs) if options.pruner else {"name": "none"},
         slots=choose_slots("cpu", slots=options.slots, workers=options.workers),
         progress_timeout=options.progress_timeout,
     )
