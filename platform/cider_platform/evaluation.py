@@ -79,13 +79,14 @@ class FrozenRun:
         self.spec = RunSpec.from_dict(read_json(folder.spec))
         self.store: FeatureStore = open_store(self.spec, runtime)
         self._assembled: Assembled = assemble(self.spec, self.store, runtime)
-        load_weights(self._assembled.model, best_weights(folder))
+        self.model = self._assembled.model
+        load_weights(self.model, best_weights(folder))
         self.valid = batch_source(self.store, self.spec, "valid")
 
     @property
     def num_parameters(self) -> int:
         """Parameters of the model without the text encoder."""
-        return self._assembled.model.num_parameters()
+        return self.model.num_parameters()
 
     def predict(self, source: BatchSource, condition: Condition) -> Predictions:
         """Return the model's predictions of a split under a condition."""

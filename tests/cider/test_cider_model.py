@@ -136,7 +136,7 @@ def test_word_order_matters_in_fusion_with_positions_over_time():
     """Without positions, attention pooling and fusion could not tell when a state occurred."""
     model = tiny_model(TINY_ALIGNED)
     states = torch.rand(1, 27, 16)
-    forward = model.backbone._with_positions(states, [9, 9, 9])
+    forward = model.backbone._with_positions(states, [9, 9, 9], 0)
     assert (forward - states)[0].unique(dim=0).shape[0] == 27
 
 

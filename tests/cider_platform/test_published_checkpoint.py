@@ -130,11 +130,11 @@ def test_imported_module_becomes_a_released_run_with_the_same_weights(checkpoint
 def test_imported_run_gives_the_recorded_joint_representation(checkpoint, runtime, case):
     folder = imported(checkpoint, runtime)
     evaluator = RunEvaluator(folder, runtime)
-    _, assembled, sources = evaluator._load()
-    batch = next(iter(sources.test.batches(6)))
-    assembled.model.eval()
+    run, test = evaluator._load()
+    batch = next(iter(test.batches(6)))
+    run.model.eval()
     with torch.no_grad():
-        output = assembled.model(batch.complete)
+        output = run.model(batch.complete)
     torch.testing.assert_close(output.joint_BJ, case[0]["out/joint"], rtol=1e-5, atol=1e-5)
 
 
@@ -205,10 +205,10 @@ def test_released_masks_of_a_condition_are_those_of_the_whole_split(checkpoint, 
     """Batches of any size read rows of one draw, as the published loader does."""
     folder = imported(checkpoint, runtime)
     evaluator = RunEvaluator(folder, runtime)
-    _, _, sources = evaluator._load()
-    masks = Masks(sources.test, Condition("rmfm", 0.5), evaluator.spec.missing, 1111)
-    whole = masks.of(next(iter(sources.test.batches(6))))
-    parts = [masks.of(batch) for batch in sources.test.batches(2)]
+    _, test = evaluator._load()
+    masks = Masks(test, Condition("rmfm", 0.5), evaluator.spec.missing, 1111)
+    whole = masks.of(next(iter(test.batches(6))))
+    parts = [masks.of(batch) for batch in test.batches(2)]
     rejoined = PerModality(*(torch.cat([list(p)[number] for p in parts]) for number in range(3)))
     for first, second in zip(whole, rejoined, strict=True):
         assert torch.equal(first, second)
