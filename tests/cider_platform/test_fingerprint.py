@@ -245,7 +245,9 @@ class Broken:
 
     def __init__(self, update, at):
         self.update, self.at, self.calls = update, at, 0
-        self.model = update.model
+
+    def __getattr__(self, name):
+        return getattr(self.update, name)
 
     def __call__(self, batch, observed):
         terms = self.update(batch, observed)

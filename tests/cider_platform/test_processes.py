@@ -96,16 +96,18 @@ def test_process_that_has_ended_is_dead_until_it_is_forgotten():
 
 
 @pytest.fixture
-def cluster(started, folder, tmp_path):
+def cluster(tmp_path):
     """Function that starts a process that is called as one of Ray's."""
+    made = []
 
     def start(name):
         program = tmp_path / name
-        shutil.copy(shutil.which("sleep"), program)
-        return subprocess.Popen([program, "60"])
+        if not program.exists():
+            shutil.copy(shutil.which("sleep"), program)
+        made.append(subprocess.Popen(["sleep", "60"], executable=program))
+        return made[-1]
 
-    made = []
-    yield lambda name: made.append(start(name)) or made[-1]
+    yield start
     for process in made:
         process.kill()
         process.wait()
