@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -81,3 +82,35 @@ def test_heartbeat_renews_the_file(tmp_path, monkeypatch):
         while path.stat().st_mtime < 1 and time.monotonic() < deadline:
             time.sleep(0.02)
         assert path.stat().st_mtime > 1
+
+
+def test_facts_stay_until_the_next_owner_has_others(owner):
+    """An owner killed before it has cleaned up after the last one leaves that to the next."""
+    path, process = owner
+    process.kill()
+    process.wait()
+    with hold(path, "study x") as taken:
+        assert json.loads(path.read_text()) | {"since": ""} == {
+            "host": platform.node(), "pid": os.getpid(), "since": "", "folder": "left behind",
+        }  # fmt: skip
+        taken.note(folder="a much longer name than the one before")
+        taken.note(folder="short")
+        assert json.loads(path.read_text())["folder"] == "short"
+
+
+def test_facts_of_another_host_are_not_taken_over(tmp_path):
+    path = tmp_path / "lease.json"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "now", "folder": "there"}))
+    os.utime(path, (0, 0))
+    with hold(path, "study x") as taken:
+        assert taken.previous["folder"] == "there"
+        assert "folder" not in json.loads(path.read_text())
+
+
+def test_looking_at_a_lease_is_no_heartbeat(tmp_path):
+    path = tmp_path / "lease.json"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "now"}))
+    before = path.stat().st_mtime_ns
+    with pytest.raises(LeaseTakenError), hold(path, "study x"):
+        pytest.fail("two owners")
+    assert path.stat().st_mtime_ns == before
