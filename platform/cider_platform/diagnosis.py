@@ -203,7 +203,15 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         name="worker died",
-        fits=_says(r"worker process died", r"Ray Tune lost it", r"actor died", r"Worker .*exit"),
+        fits=_says(
+            r"worker process died",
+            r"Ray Tune lost it",
+            r"actor died",
+            r"Worker .*exit",
+            r"WorkerLostError",
+            r"the workers of the run ended",
+            r"Ray's \w+ died",
+        ),
         remedy="something ended the worker from outside: memory limits of the machine, a container "
         "or a batch system end processes so, and so does kill; give the trials more memory or run "
         "fewer at a time (--slots)",

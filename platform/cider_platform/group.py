@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cider.training.trainer import EpochResult
+from cider_platform import run_log
 from cider_platform.layout import RunFolder, now
 from cider_platform.lease import hold
 from cider_platform.sessions import choose_folder, ray_session, remove_left_folder
@@ -70,7 +71,8 @@ def train_in_group(
 
             work = partial(fit, spec, runtime, group, train=train, folder=session)
             try:
-                _follow(work, Follower(folder, listener, notice), watch.check)
+                with run_log.attempt(folder, f"train with {group}"):
+                    _follow(work, Follower(folder, listener, notice), watch.check)
             except Exception as error:
                 if folder.state != "FAILED":  # a killed worker could not say so
                     folder.write_status("FAILED", error=str(error), ended=now())

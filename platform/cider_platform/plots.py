@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from cider_platform.space import Axis
 
+_NARROWEST = 7.2
+"""Inches: room for the name of a study."""
 BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#999999", "#009E73"
 """Of the palette by Okabe and Ito (2008)."""
 COLOURS = "cividis"
@@ -125,7 +127,9 @@ def show(study: optuna.Study, *, objective: int = 0) -> Shown:
     return shown
 
 
-def write_plots(study: optuna.Study, folder: Path, *, objective: int = 0) -> tuple[list[Path], str]:
+def write_plots(
+    study: optuna.Study, folder: Path, *, objective: int = 0
+) -> tuple[list[Path], list[str]]:
     """Draw every figure of a study, each as PNG and SVG.
 
     Args:
@@ -134,13 +138,14 @@ def write_plots(study: optuna.Study, folder: Path, *, objective: int = 0) -> tup
         objective: which of the study's objectives, from 0.
 
     Returns:
-        The files; and why a figure was left out, empty if none was.
+        The files; and, of every figure that was left out, why.
 
     Raises:
         NothingMatchedError: if no trial is complete.
     """
     shown = show(study, objective=objective)
-    written, left_out = [], ""
+    written: list[Path] = []
+    left_out: list[str] = []
     for name, draw in FIGURES.items():
         try:
             with mpl.rc_context(_STYLE):
@@ -150,8 +155,13 @@ def write_plots(study: optuna.Study, folder: Path, *, objective: int = 0) -> tup
                     write_bytes_atomic(path, _file(figure, suffix))
                     written.append(path)
         except NothingMatchedError as reason:
-            left_out = f"no {name} figure: {reason}"
+            left_out.append(f"no {name} figure: {reason}")
     return written, left_out
+
+
+def _name(figure: Figure, shown: Shown, what: str) -> None:
+    # A study's name may be as long as a line.
+    figure.suptitle(f"{shown.title}\n{what}", fontsize=10)
 
 
 def _file(figure: Figure, suffix: str) -> bytes:
@@ -164,7 +174,7 @@ def _file(figure: Figure, suffix: str) -> bytes:
 
 def draw_history(shown: Shown) -> Figure:
     """Draw every trial's value by its number, and the best complete one so far."""
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(_NARROWEST, 4.4), layout="constrained")
     axes = figure.add_subplot()
     for state, (marker, colour, label) in _MARKERS.items():
         trials = [trial for trial in shown.trials if trial.state.name == state]
@@ -191,7 +201,7 @@ def draw_history(shown: Shown) -> Figure:
               linewidth=1.5, label="best so far", zorder=2)  # fmt: skip
     axes.set(xlabel="trial", ylabel=shown.name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle(f"{shown.title}: history", fontsize=10)
+    _name(figure, shown, "history")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
@@ -200,7 +210,7 @@ def draw_importance(shown: Shown) -> Figure:
     """Draw how much each field decides whether a trial is among the best."""
     found = importance(shown.study, objective=shown.objective)
     names, shares = list(found.fields)[::-1], list(found.fields.values())[::-1]
-    figure = Figure(figsize=(7.2, 1.4 + 0.32 * len(names)), layout="constrained")
+    figure = Figure(figsize=(_NARROWEST, 1.6 + 0.32 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     bars = axes.barh(names, shares, color=BLUE, height=0.65)
     axes.bar_label(bars, labels=[f"{share:.0%}" for share in shares], padding=3)
@@ -210,7 +220,7 @@ def draw_importance(shown: Shown) -> Figure:
     axes.set_xlabel(
         f"share by {found.evaluator}: what makes the best {found.best} of {found.trials} trials"
     )
-    figure.suptitle(f"{shown.title}: importance for {shown.name}", fontsize=10)
+    _name(figure, shown, f"importance for {shown.name}")
     return figure
 
 
@@ -218,7 +228,8 @@ def draw_slices(shown: Shown) -> Figure:
     """Draw the objective over each searched field, a panel for each."""
     columns = min(len(shown.axes), 4)
     rows = math.ceil(len(shown.axes) / columns)
-    figure = Figure(figsize=(2.6 * columns + 0.8, 2.4 * rows + 0.7), layout="constrained")
+    width = max(2.6 * columns + 0.8, _NARROWEST)
+    figure = Figure(figsize=(width, 2.4 * rows + 0.9), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten().tolist()
     for axis, panel in zip(shown.axes, panels, strict=False):
         _draw_slice(shown, axis, panel)
@@ -228,7 +239,7 @@ def draw_slices(shown: Shown) -> Figure:
         panel.set_ylabel(shown.name)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(f"{shown.title}: {shown.name} over each searched field", fontsize=10)
+    _name(figure, shown, f"{shown.name} over each searched field")
     return figure
 
 
@@ -236,6 +247,8 @@ def _draw_slice(shown: Shown, axis: Axis, panel: Axes) -> None:
     scale = _Scale(axis)
     for state, (marker, colour, label) in _MARKERS.items():
         trials = [t for t in shown.trials if t.state.name == state and axis.path in t.params]
+        if not trials:
+            continue
         panel.scatter(
             [scale.place(shown.drawn(axis, trial)) for trial in trials],
             [shown.value(trial) for trial in trials],
@@ -248,6 +261,8 @@ def _draw_slice(shown: Shown, axis: Axis, panel: Axes) -> None:
 
 def draw_parallel(shown: Shown) -> Figure:
     """Draw each complete trial as a line through its values of all fields."""
+    if len(shown.axes) < 2:
+        raise NothingMatchedError("lines between fields need at least two searched fields")
     trials = sorted(shown.complete, key=lambda trial: shown.sign * shown.value(trial))
     trials = [t for t in trials if all(axis.path in t.params for axis in shown.axes)]
     scales = [_Scale(axis) for axis in shown.axes]
@@ -278,7 +293,7 @@ def draw_parallel(shown: Shown) -> Figure:
     for side in axes.spines.values():
         side.set_visible(False)
     figure.colorbar(colour, ax=axes, label=shown.name, pad=0.02)
-    figure.suptitle(f"{shown.title}: complete trials, one line each", fontsize=10)
+    _name(figure, shown, "complete trials, one line each")
     return figure
 
 
@@ -320,7 +335,7 @@ def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.2g}" if value else "0"
     text = str(value)
-    return text if len(text) <= 10 else f"{text[:9]}~"
+    return text if len(text) <= 14 else f"{text[:13]}~"
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -32,29 +32,6 @@ _EPOCHS = "training.epochs"
 _OTHER_LINES = 8
 """Lines of the display beside the running trials, and some of the shell above it."""
 _WIDE_ENOUGH_FOR_RUNS = 64
-
-
-class _Diverted:
-    """Stands for stdout while a search runs: that is where its result goes, and nothing else.
-
-    Ray prints there, in the driver, that a worker died, at great length; the run's log has the
-    facts. Whatever else is printed goes to stderr.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._dropping = False
-
-    def write(self, text: str) -> int:
-        """Pass on a text unless it is Ray's, with the end of line that Ray writes after it."""
-        is_end = self._dropping and text == "\n"
-        self._dropping = "(raylet)" in text
-        if not self._dropping and not is_end:
-            self._stream.write(text)
-        return len(text)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
 
 
 @dataclass(slots=True)
@@ -86,7 +63,9 @@ class SearchProgress:
     """Listens to a search and shows it on stderr; a context manager.
 
     Args:
-        metric: what the score is.
+        metric: the score by which runs select their epoch.
+        objective: what the search makes best, the first of several; None is the score.
+        minimise: True if less of the objective is better.
         slots: trials at a time.
         epochs: most epochs of a trial, unless they are searched.
         console: where to show it; None is stderr.
@@ -96,11 +75,15 @@ class SearchProgress:
         self,
         *,
         metric: str,
+        objective: str | None = None,
+        minimise: bool = False,
         slots: int | None = None,
         epochs: int | None = None,
         console: Console | None = None,
     ) -> None:
         self._metric = metric
+        self._objective = objective or metric
+        self._sign = -1.0 if minimise else 1.0
         self._slots = slots
         self._epochs = epochs
         self._total = 0
@@ -121,9 +104,6 @@ class SearchProgress:
     def __enter__(self) -> Self:
         if self._is_terminal:
             self._live.start()
-        self._stdout = sys.stdout
-        # After the display has begun: it prints above itself what goes to stderr.
-        sys.stdout = _Diverted(sys.stderr)
         return self
 
     def __exit__(
@@ -132,7 +112,6 @@ class SearchProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        sys.stdout = self._stdout
         if self._is_terminal:
             self._live.stop()
 
@@ -170,7 +149,7 @@ class SearchProgress:
             self._running[change.number] = _Running(change, at, at)
             return
         known.change = change
-        if known.first[1] == 0 and change.epoch > 1:
+        if known.latest[1] == 0 and change.epoch > 1:
             # It goes on from a checkpoint: its past was told at once and took no time here.
             known.first = (now, change.epoch)
         if change.epoch > known.latest[1]:
@@ -179,7 +158,7 @@ class SearchProgress:
     def _note_best(
         self, value: float, trial: int, values: Mapping[str, Value], found: float | None
     ) -> bool:
-        if self._best is not None and value <= self._best.value:
+        if self._best is not None and self._sign * value <= self._sign * self._best.value:
             return False
         self._best = _Best(value, trial, values, found)
         return True
@@ -193,10 +172,10 @@ class SearchProgress:
     def _line(self, change: Change) -> str:
         if change.state == "RUNNING":
             return f"trial {change.number} runs: {said(change.values)} (run {change.run})"
-        at = f"epoch {change.epoch}, {self._metric} {number(change.value)}"
         outcome = {
-            "COMPLETE": f"complete after {at}",
-            "PRUNED": f"pruned at {at}",
+            "COMPLETE": f"complete after epoch {change.epoch}, {self._objective} "
+            f"{number(change.value)}",
+            "PRUNED": f"pruned at epoch {change.epoch}, {self._metric} {number(change.value)}",
             "FAIL": f"failed: {change.error}",
         }[change.state]
         return f"trial {change.number} {outcome} [{self._counts()} of {self._total}]"
@@ -235,7 +214,7 @@ class SearchProgress:
 
     def _told_best(self, best: _Best, now: float) -> str:
         since = "from before" if best.found is None else f"{seconds(now - best.found)} ago"
-        return f"best {self._metric} {number(best.value)}: trial {best.trial}, {since}"
+        return f"best {self._objective} {number(best.value)}: trial {best.trial}, {since}"
 
     def _table(self) -> Table:
         is_wide = self._console.width >= _WIDE_ENOUGH_FOR_RUNS

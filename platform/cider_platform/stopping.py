@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from cider_platform.pruning import HyperbandPruner
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -27,16 +29,19 @@ def stop_reason(
     Returns:
         ``epoch``, ``value``, ``reached``: how many trials have come as far, this one included, and
         ``better``: how many of them did better. Of asha also ``rung``, from 0, ``kept``: how many
-        go on, and ``needed``: the value that would have.
+        go on, and ``needed``: the value that would have. Of hyperband the same, within the trial's
+        bracket.
     """
     step = trial.last_step
     if step is None:
         return {}
-    value = trial.intermediate_values[step]
+    value, rivals = trial.intermediate_values[step], trials
+    if pruner.get("name") == "hyperband":
+        rivals, pruner = _bracket(pruner, trials, trial)
     others = sorted(
         (
             other.intermediate_values[step]
-            for other in trials
+            for other in rivals
             if step in other.intermediate_values and other.number != trial.number
         ),
         reverse=True,
@@ -53,3 +58,18 @@ def stop_reason(
         if kept <= len(others):
             reason |= {"kept": kept, "needed": others[kept - 1]}
     return reason
+
+
+def _bracket(
+    pruner: Mapping[str, Any], trials: Sequence[FrozenTrial], trial: FrozenTrial
+) -> tuple[list[FrozenTrial], dict[str, Any]]:
+    """Return the trials of a trial's bracket, and that bracket as the successive halving it is."""
+    options = {name: value for name, value in pruner.items() if name != "name"}
+    bracket = HyperbandPruner(**options).bracket
+    mine = bracket(trial.number)
+    asha = {
+        "name": "asha",
+        "grace": pruner["grace"] * pruner["reduction"] ** mine,
+        "reduction": pruner["reduction"],
+    }
+    return [other for other in trials if bracket(other.number) == mine], asha

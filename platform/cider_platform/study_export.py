@@ -32,9 +32,10 @@ def export_rows(study: optuna.Study) -> list[Row]:
     """Return one row per trial; every row has the same columns.
 
     Columns: number, state, the objective's value (``value``, or ``value.<objective>`` where there
-    are several), epochs, run, seed, error, ``began`` and ``ended`` (ISO 8601, UTC), ``seconds``
-    between them, ``marks``, and ``params.<field>`` for every searched field. What a trial has not
-    is None. The value of a pruned trial is the one it was stopped with.
+    are several), epochs, run, seed, ``repeats`` (the trial whose configuration it repeats on
+    another seed), error, ``began`` and ``ended`` (ISO 8601, UTC), ``seconds`` it ran, ``marks``,
+    and ``params.<field>`` for every searched field. What a trial has not is None. The value of a
+    pruned trial is the one it was stopped with.
     """
     definition = study.user_attrs
     space = space_of(definition)
@@ -48,8 +49,10 @@ def export_rows(study: optuna.Study) -> list[Row]:
             "epochs": record.epochs,
             "run": record.run,
             "seed": record.seed,
+            "repeats": record.repeats,
             "error": record.error,
             **_times(trial),
+            "seconds": record.seconds,
             "marks": marked,
             **{f"params.{axis.path}": record.params.get(axis.path) for axis in space},
         }
@@ -68,13 +71,11 @@ def _values(trial: FrozenTrial, names: list[str]) -> Row:
 
 def _times(trial: FrozenTrial) -> Row:
     """Return when a trial began and ended; Optuna keeps local times without their zone."""
-    began, ended = trial.datetime_start, trial.datetime_complete
-    seconds = (ended - began).total_seconds() if began and ended else None
-    told = {
+    times = {"began": trial.datetime_start, "ended": trial.datetime_complete}
+    return {
         name: None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
-        for name, time in (("began", began), ("ended", ended))
+        for name, time in times.items()
     }
-    return {**told, "seconds": seconds}
 
 
 def write_export(study: optuna.Study, path: Path) -> int:

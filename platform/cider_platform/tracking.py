@@ -11,7 +11,6 @@ import contextlib
 import logging
 import math
 import os
-import sys
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -63,7 +62,7 @@ class Tracked:
     def __call__(self, spec: RunSpec, runtime: Runtime) -> Iterator[EpochResult]:
         """Yield the epoch results of ``train``, unchanged."""
         folder = RunFolder.of(runtime.results, spec.run_id)
-        kinds = self.kinds if _is_first_worker() else ()
+        kinds = self.kinds if runtime.workers.is_first else ()
         listeners = [_Listener(kind, spec, runtime.results, self.group) for kind in kinds]
         try:
             for result in self.train(spec, runtime):
@@ -270,14 +269,6 @@ def _experiment(client: Any, results: Path, group: str) -> str:  # noqa: ANN401
     # Without a place of their own, artifacts would go to the working folder.
     place = None if os.environ.get(MLFLOW_URI) else (results / "mlflow").as_uri()
     return str(client.create_experiment(group, artifact_location=place))
-
-
-def _is_first_worker() -> bool:
-    """Return False in all but the first of several processes that train one run together."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.distributed.is_available():
-        return True
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 TRACKERS: dict[str, Callable[[RunSpec, Path, str], Tracker]] = {

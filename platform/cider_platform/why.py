@@ -12,6 +12,7 @@ from cider.errors import NothingMatchedError
 from cider_platform import run_log
 from cider_platform.diagnosis import UNKNOWN_REMEDY, Evidence, FirstError, cause_of, traceback_of
 from cider_platform.layout import RunFolder
+from cider_platform.objectives import directions
 from cider_platform.results import RunRecord, read_epochs, read_run
 from cider_platform.study import objective_names
 from cider_platform.tables import number
@@ -115,16 +116,9 @@ def why_trial(
     if trial.state == "FAIL":
         return _failed(record, error=trial.error or "", again=_TRIAL_AGAIN, state="FAIL")
     if trial.state == "COMPLETE":
-        better = sum(
-            other.value > trial.value
-            for other in trials
-            if other.state == "COMPLETE" and other.value is not None and trial.value is not None
-        )
-        complete = sum(other.state == "COMPLETE" for other in trials)
-        summary = (
-            f"nothing is wrong: complete after {trial.epochs} epochs with "
-            f"{objective_names(study.user_attrs)[0]} {number(trial.value)}, number {better + 1} of "
-            f"{complete} complete trials"
+        names = objective_names(study.user_attrs)
+        summary = f"nothing is wrong: complete after {trial.epochs} epochs with " + _placed(
+            trial, trials, names
         )
         return _explained(record, summary=summary, state="COMPLETE", epochs=trial.epochs)
     if trial.state == "PRUNED":
@@ -259,6 +253,20 @@ def _complete(record: RunRecord, epochs: int) -> str:
         f"{result.get('metric', 'score')} {number(result.get('score'))} at epoch "
         f"{result.get('epoch', '?')}"
     )
+
+
+def _placed(trial: TrialRecord, trials: Sequence[TrialRecord], names: Sequence[str]) -> str:
+    """Return a complete trial's values and, of a single objective, its place."""
+    values = [each.values for each in trials if each.values is not None]
+    assert trial.values is not None, "a complete trial has values"
+    told = ", ".join(
+        f"{name} {number(value)}" for name, value in zip(names, trial.values, strict=True)
+    )
+    if len(names) > 1:
+        return told
+    sign = -1.0 if directions(names) == ["minimize"] else 1.0
+    better = sum(sign * each[0] > sign * trial.values[0] for each in values)
+    return f"{told}, number {better + 1} of {len(values)} complete trials"
 
 
 def _pruned(trial: TrialRecord, told: dict[str, Any] | None, definition: dict[str, Any]) -> str:

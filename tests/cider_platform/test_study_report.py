@@ -59,7 +59,7 @@ def run_cli(monkeypatch, capsys):
 def results(tmp_path_factory):
     """Results root with a study ``demo`` that has complete, pruned and failed trials."""
     root = tmp_path_factory.mktemp("results")
-    write_study(root, total=40, pruner=ASHA | {"grace": 4}, fail_every=8)
+    write_study(root, total=40, pruner=ASHA | {"grace": 2}, fail_every=8)
     return root
 
 
@@ -224,7 +224,7 @@ def test_exported_rows_are_what_the_study_has(results):
             f"params.{path}": value for path, value in trial.params.items()
         }.items() <= row.items()
         assert row["value"] == trial.value
-        assert row["seconds"] >= 0
+        assert (row["seconds"], row["repeats"]) == (trial.seconds, trial.repeats)
         assert row["began"].endswith("+00:00")
         assert row["marks"] == "synthetic"
         assert (row["error"] is not None) == (trial.state == "FAIL")
@@ -286,7 +286,7 @@ def test_plots_are_png_and_svg_marked_with_what_they_show(run_cli, results, tmp_
         assert (tmp_path / "f" / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         drawn = ElementTree.parse(tmp_path / "f" / f"{name}.svg")
         words = " ".join(drawn.getroot().itertext())
-        assert "study demo [synthetic]" in words
+        assert "study demo [synthetic]" in " ".join(words.split())
         assert "valid/acc2" in words
     assert "pruned, where it was stopped" in words
 
@@ -309,10 +309,11 @@ def boxes_of(figure):
     canvas.draw()
     # matplotlib keeps ticks beyond both ends of an axis, and does not draw them.
     hidden = {
-        id(tick.label1)
+        id(label)
         for axes in figure.axes
         for axis in (axes.xaxis, axes.yaxis)
         for tick in axis.get_major_ticks()
+        for label in (tick.label1, tick.label2)
         if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
     }
     return [
@@ -329,10 +330,29 @@ def area_in_common(one, other):
     return max(0.0, width) * max(0.0, height)
 
 
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Results root with a study of a long name and two fields, with few trials."""
+    space = (
+        parse_axis("optimizer.lr=log:1e-4:1e-2"),
+        parse_axis("model.positions=choice:time,batch_index"),
+    )
+    root = tmp_path_factory.mktemp("odd")
+    write_study(root, LONG_NAME, total=12, space=space)
+    return root
+
+
+LONG_NAME = "synthetic-mosei-x0.05-seven_class-unaligned-cross_dataset-late_fusion-seed1234"
+
+
 @pytest.mark.parametrize("name", sorted(FIGURES))
-def test_words_of_a_figure_do_not_run_into_each_other(results, name):
-    boxes = boxes_of(FIGURES[name](show(open_study(results, "demo"))))
+@pytest.mark.parametrize("study", ["demo", LONG_NAME])
+def test_words_of_a_figure_are_inside_it_and_do_not_run_into_each_other(results, odd, name, study):
+    figure = FIGURES[name](show(open_study(results if study == "demo" else odd, study)))
+    boxes = boxes_of(figure)
     assert len(boxes) > 5
+    page = figure.bbox
+    assert [word for word, box in boxes if box.x0 < 0 or box.x1 > page.x1 or box.y1 > page.y1] == []
     overlapping = [
         (one, other)
         for index, (one, box) in enumerate(boxes)
@@ -343,13 +363,14 @@ def test_words_of_a_figure_do_not_run_into_each_other(results, name):
 
 
 def test_figure_that_needs_more_trials_is_left_out_with_the_reason(run_cli, tmp_path):
-    write_study(tmp_path, total=3)
+    write_study(tmp_path, total=3, space=SPACE[-1:])
     out_folder = tmp_path / "figures"
     code, out, err = run_cli("study", "plot", "demo", "--results", tmp_path, "--out", out_folder)
     assert code == 0
-    assert "importance" not in out
     assert "no importance figure: importance needs at least 10 complete trials" in err
-    assert (out_folder / "parallel.svg").is_file()
+    assert "no parallel figure: lines between fields need at least two searched fields" in err
+    assert {path.stem for path in out_folder.iterdir()} == {"history", "slices"}
+    assert len(out.splitlines()) == 4
 
 
 def test_study_without_a_complete_trial_is_not_drawn(tmp_path):

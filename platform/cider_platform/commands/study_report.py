@@ -54,16 +54,19 @@ def _best(study: optuna.Study, results: Path | None) -> dict[str, Any]:
     from cider.errors import NothingMatchedError
     from cider_platform.commands.retrain import train_command, train_options, trial_spec
     from cider_platform.layout import RunFolder
-    from cider_platform.ledger import best as best_of
-    from cider_platform.ledger import counts, records
+    from cider_platform.ledger import counts, pareto, records
+    from cider_platform.objectives import directions
+    from cider_platform.racing import best_configuration
     from cider_platform.results import evaluations, marks, read_run
     from cider_platform.roots import results_root
     from cider_platform.study import objective_names, space_of
 
     definition = study.user_attrs
     trials = records(study, space_of(definition))
-    found = best_of(trials)
-    if found is None or found.run is None:
+    names = objective_names(definition)
+    configuration = best_configuration(trials, minimise=directions(names)[0] == "minimize")
+    found = None if configuration is None else configuration.trials[0]
+    if configuration is None or found is None or found.run is None:
         states = ", ".join(f"{count} {state}" for state, count in sorted(counts(trials).items()))
         raise NothingMatchedError(
             f"study {study.study_name} has no complete trial yet, it has {states or 'none'}; "
@@ -73,9 +76,13 @@ def _best(study: optuna.Study, results: Path | None) -> dict[str, Any]:
     spec = trial_spec(definition, found)
     return {
         "study": study.study_name,
-        "objective": objective_names(definition)[0],
+        "objectives": names,
         "trial": found.number,
         "value": found.value,
+        "values": found.values,
+        "scores": configuration.scores,
+        "mean": configuration.mean,
+        "pareto": [each.number for each in pareto(trials, names)] if len(names) > 1 else [],
         "params": found.params,
         "run": found.run,
         "folder": str(record.folder.root) if record.spec else None,
@@ -100,7 +107,13 @@ def _print_best(data: dict[str, Any]) -> None:
         title=marked,
         right=["best"],
     )
-    rows = [[data["objective"], number(data["value"])], ["run", data["run"]]]
+    values = data["values"] or [data["value"]]
+    rows = [[name, number(value)] for name, value in zip(data["objectives"], values, strict=False)]
+    if len(data["scores"]) > 1:
+        rows.append([f"mean over {len(data['scores'])} seeds", number(data["mean"])])
+    if data["pareto"]:
+        rows.append(["Pareto set, trials", ", ".join(map(str, data["pareto"]))])
+    rows.append(["run", data["run"]])
     if data["folder"]:
         rows += [["epoch", f"{data['epoch']} of {data['epochs']}"], ["files", data["folder"]]]
     else:
@@ -170,8 +183,8 @@ def plot(study: Study, out: Folder, results: Results = None) -> None:
     written, left_out = write_plots(_begun(study, results), out)
     for path in written:
         emit_line(str(path))
-    if left_out:
-        say(left_out)
+    for reason in left_out:
+        say(reason)
 
 
 def why(study: Study, trial: Trial, results: Results = None, json: Json = False) -> None:

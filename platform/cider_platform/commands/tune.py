@@ -196,6 +196,7 @@ def study_name(spec: RunSpec) -> str:
 
 def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
     from cider_platform.driver import drive
+    from cider_platform.objectives import directions
     from cider_platform.output import say
     from cider_platform.progress import SearchProgress
     from cider_platform.results import marks
@@ -210,6 +211,8 @@ def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
     )
     shown = SearchProgress(
         metric=plan.spec.selection_metric,
+        objective=plan.objectives[0] if plan.objectives else None,
+        minimise=directions(plan.objectives)[:1] == ["minimize"],
         slots=plan.slots.slots,
         epochs=plan.spec.training.epochs,
     )
