@@ -10,7 +10,7 @@ import time
 
 import pytest
 from chaos_driver import Options
-from chaos_harness import Driver, undisturbed
+from chaos_harness import Driver, explained, undisturbed
 from chaos_training import EPOCH_SECONDS, FAULTS
 from tiny_corpus import write_tiny_corpus
 
@@ -32,30 +32,46 @@ def finish(driver, code=0):
 
 
 def by_joint(trials):
-    """Return the trials by their value of loss.joint; every value must have been drawn."""
+    """Return the trials by their value of loss.joint."""
     found = {}
     for trial in trials:
         found.setdefault(trial["params"]["loss.joint"], []).append(trial)
     return found
 
 
+def check_why(place, study, trials, cause):
+    """Check that ``study why`` names the cause of every failed trial and what to do about it."""
+    for trial in trials:
+        told = explained(place, study, trial["number"])
+        assert told.cause == cause
+        assert told.summary == f"it failed: {trial['error']}"
+        assert ("the failed trial stays in the study" in told.remedy) == (cause is not None)
+        assert cause is not None or "the log has the whole traceback" in told.remedy
+
+
 def faulty(place, study, faults, total, **changes):
-    """Return the driver of a study in which values of loss.joint bring faults; 1 brings none."""
+    """Return the driver of a study in which values of loss.joint bring faults; 1 brings none.
+
+    The first trials have each value once, the faulty ones first; the others draw one.
+    """
     values = {str(round(number / 8, 3)): name for number, name in enumerate(faults, start=1)}
+    every = [*values, "1"]
     options = Options(
         root=str(place.root), study=study, total=total, epochs=3, sampler="random", pruner=False,
-        space=[f"loss.joint=choice:{','.join(values)},1", LR], **changes,
+        space=[f"loss.joint=choice:{','.join(every)}", LR],
+        starts=[{"loss.joint": json.loads(value)} for value in every], **changes,
     )  # fmt: skip
     return Driver(place, options, **{FAULTS: json.dumps(values), EPOCH_SECONDS: "0.05"})
 
 
 def test_trial_that_raises_or_exits_fails_alone(place):
-    driver = faulty(place, "raises", ["raise", "exit"], total=10)
+    driver = faulty(place, "raises", ["raise", "exit"], total=8)
     trials, _ = finish(driver)
     found = by_joint(trials)
     assert {trial["error"] for trial in found[0.125]} == {
         "ValueError: the third hidden layer is shy"
     }
+    check_why(place, "raises", found[0.125], None)
     assert {trial["state"] for trial in found[0.25]} == {"FAIL"}
     assert all("ended without a result" in trial["error"] for trial in found[0.25])
     assert {(trial["state"], trial["error"]) for trial in found[1]} == {("COMPLETE", None)}
@@ -64,7 +80,7 @@ def test_trial_that_raises_or_exits_fails_alone(place):
 
 def test_trial_that_hangs_is_ended_and_its_slot_goes_on(place):
     hangs = ["hang", "hang holding the interpreter", "stop"]
-    driver = faulty(place, "hangs", hangs, total=9, progress_timeout=4.0)
+    driver = faulty(place, "hangs", hangs, total=6, progress_timeout=4.0)
     trials, _ = finish(driver)
     found = by_joint(trials)
     for value in (0.125, 0.25, 0.375):
@@ -75,6 +91,7 @@ def test_trial_that_hangs_is_ended_and_its_slot_goes_on(place):
             # It was not begun a second time: one worker computed the first two epochs.
             computed = (place.results / "computed" / trial["run"]).read_text().split()
             assert computed[::2] == ["1", "2"]
+        check_why(place, "hangs", found[value], "hung")
     assert {(trial["state"], trial["error"]) for trial in found[1]} == {("COMPLETE", None)}
     assert place.left() == ([], [])
 
@@ -126,6 +143,7 @@ def test_full_disk_of_runs_fails_trials_until_there_is_room(place, small_disk):
     for trial in failed:
         assert trial["error"].startswith(f"no space is left on the disk of {runs}")
         assert trial["error"].endswith("make room there")
+    check_why(place, "full", failed, "disk full")
     assert trials[0]["state"] == trials[-1]["state"] == "COMPLETE"
     assert place.left() == ([], [])
 
@@ -175,6 +193,7 @@ def test_feature_file_that_is_cut_or_vanishes_fails_trials_until_it_is_back(plac
     trials, _ = finish(driver)
     assert "is damaged" in trials[cut]["error"]
     assert f"{features} is missing; import the corpus again" in trials[gone]["error"]
+    check_why(place, "store", [trials[gone]], "corpus missing or changed")
     assert trials[-1]["state"] == "COMPLETE"
     assert {trial["state"] for trial in trials} == {"COMPLETE", "FAIL"}
     assert place.left() == ([], [])
@@ -194,6 +213,7 @@ def test_loss_that_is_not_finite_fails_its_trial_with_epoch_and_step(place):
             assert trial["state"] == "FAIL"
             assert trial["error"].startswith("epoch 1, step 1: the loss is not finite")
             assert RunFolder.of(place.results, trial["run"]).state == "FAILED"
+            check_why(place, "nan", [trial], "not finite")
     assert {trial["state"] for trial in trials} == {"COMPLETE", "FAIL"}
 
 

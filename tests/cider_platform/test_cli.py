@@ -9,25 +9,10 @@ import pytest
 
 from cider.errors import UsageError
 from cider.spec import RunSpec
-from cider_platform.cli import main
 from cider_platform.commands.options import SpecOptions, build_spec, parse_rates
 from cider_platform.commands.tune import study_name
 from cider_platform.search import dataset_defaults
 from cider_platform.tables import seconds
-
-
-@pytest.fixture
-def run_cli(monkeypatch, capsys):
-    """Run a command in this process; return exit code, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cider-platform", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 def options(**changes):

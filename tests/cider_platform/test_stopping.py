@@ -37,7 +37,7 @@ def test_value_that_was_needed_is_where_the_pruner_begins_to_let_pass(pruner):
 
 
 def test_hyperband_compares_within_the_bracket_alone():
-    study, definition = study_of([[0.5], [0.9], [0.9], [0.9], [0.1]], "hyperband")
+    study, definition = study_of([[0.5], [0.9], [0.4], [0.9], [0.1]], "hyperband")
     brackets = [study.pruner.bracket(number) for number in range(5)]
     reason = stop_reason(definition, study.trials, study.trials[4])
     assert reason["reached"] == brackets.count(brackets[4])

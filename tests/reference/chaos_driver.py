@@ -17,6 +17,7 @@ from cider_platform.driver import Plan, drive
 from cider_platform.output import fail
 from cider_platform.pruning import pruner_definition
 from cider_platform.space import parse_axis
+from cider_platform.starts import start
 
 SPACE = ("loss.joint=float:0:1:0.25", "optimizer.lr=log:1e-4:1e-1")
 
@@ -37,6 +38,7 @@ class Options:
     pruner: bool = True
     progress_timeout: float = 1800.0
     workers: int = 1
+    starts: list = field(default_factory=list)
     dropout: float = 0.1
 
 
@@ -79,10 +81,12 @@ def runtime_of(options, results="results"):
 
 
 def plan_of(options, spec):
+    space = tuple(parse_axis(text) for text in options.space)
     return Plan(
         study=options.study,
         spec=spec,
-        space=tuple(parse_axis(text) for text in options.space),
+        space=space,
+        starts=tuple(start(values, space) for values in options.starts),
         total=options.total,
         sampler=options.sampler,
         pruner=pruner_definition("asha", options.epochs) if options.pruner else {"name": "none"},

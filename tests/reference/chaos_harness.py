@@ -28,7 +28,8 @@ from cider_platform.layout import RunFolder, StudyFolder
 from cider_platform.ledger import Ledger
 from cider_platform.ray_search import MAX_WORKER_DEATHS
 from cider_platform.search import Report, Search
-from cider_platform.study import define, open_storage
+from cider_platform.study import define, open_storage, open_study, read_study
+from cider_platform.why import why_trial
 
 HERE = Path(__file__).parent
 PATIENCE_SECONDS = 240
@@ -263,7 +264,9 @@ def undisturbed(options):
     train, spec = train_of(options)
     runtime = runtime_of(options, "undisturbed")
     plan = plan_of(options, spec)
-    definition = define(spec, plan.space, sampler=plan.sampler, pruner=plan.pruner)
+    definition = define(
+        spec, plan.space, sampler=plan.sampler, pruner=plan.pruner, starts=plan.starts
+    )
     folder = StudyFolder.of(runtime.results, plan.study)
     ledger = Ledger(open_storage(folder), plan.study, definition)
     search = Search(
@@ -287,3 +290,10 @@ def undisturbed(options):
 def states_on_disk(results, trials):
     """Return what the run folders of trials say of themselves."""
     return [RunFolder.of(results, trial["run"]).state for trial in trials]
+
+
+def explained(place, study, number):
+    """Return what ``study why`` says of a trial."""
+    return why_trial(
+        open_study(place.results, study), read_study(place.results, study)[1], number, place.results
+    )
