@@ -73,7 +73,10 @@ def test_trial_that_raises_or_exits_fails_alone(place):
     }
     check_why(place, "raises", found[0.125], None)
     assert {trial["state"] for trial in found[0.25]} == {"FAIL"}
-    assert all("ended without a result" in trial["error"] for trial in found[0.25])
+    for trial in found[0.25]:
+        assert trial["error"].startswith("its worker process died 3 times")
+        assert "exit code 3" in trial["error"]
+    check_why(place, "raises", found[0.25], "worker died")
     assert {(trial["state"], trial["error"]) for trial in found[1]} == {("COMPLETE", None)}
     assert place.left() == ([], [])
 

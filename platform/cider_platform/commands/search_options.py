@@ -174,3 +174,12 @@ GpusPerTrial = Annotated[
         rich_help_panel=_SEARCH,
     ),
 ]
+ProgressTimeout = Annotated[
+    float,
+    typer.Option(
+        min=1.0,
+        metavar="SECONDS",
+        help="A trial that finishes no epoch for so long is ended, and fails.",
+        rich_help_panel=_SEARCH,
+    ),
+]

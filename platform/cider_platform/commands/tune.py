@@ -45,6 +45,7 @@ from cider_platform.commands.search_options import (  # noqa: TC001 - typer read
     Hours,
     NumSlots,
     ObjectiveOption,
+    ProgressTimeout,
     Pruner,
     RaceRule,
     Sampler,
@@ -97,6 +98,7 @@ def tune(
     cpus_per_trial: CpusPerTrial = 1,
     gpus_per_trial: GpusPerTrial = None,
     workers_per_trial: WorkersPerTrial = 1,
+    progress_timeout: ProgressTimeout = 1800.0,
     store: Store = None,
     results: Results = None,
     device: Device = "auto",
@@ -181,6 +183,7 @@ def tune(
             gpu_hours=math.inf if gpu_hours is None else gpu_hours,
         ),
         slots=chosen,
+        progress_timeout=progress_timeout,
     )
     outcome = _search(plan, runtime, log or [])
     finals = _rank_finally(plan, outcome, runtime, final_seeds, log or [])
