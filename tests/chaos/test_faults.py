@@ -50,12 +50,12 @@ def check_why(place, study, trials, cause):
 
 
 def faulty(place, study, faults, total, **changes):
-    """Return the driver of a study in which values of loss.joint bring faults; 1 brings none.
+    """Return the driver of a study in which values of loss.joint bring faults; 0 and 1 bring none.
 
     The first trials have each value once, the faulty ones first; the others draw one.
     """
     values = {str(round(number / 8, 3)): name for number, name in enumerate(faults, start=1)}
-    every = [*values, "1"]
+    every = [*values, "0", "1"]
     options = Options(
         root=str(place.root), study=study, total=total, epochs=3, sampler="random", pruner=False,
         space=[f"loss.joint=choice:{','.join(every)}", LR],
@@ -222,7 +222,7 @@ def test_loss_that_is_not_finite_fails_its_trial_with_epoch_and_step(place):
 
 def test_one_command_at_a_time_drives_a_study(place):
     options = Options(root=str(place.root), study="lease", total=6)
-    slow = {EPOCH_SECONDS: "0.3"}
+    slow = {EPOCH_SECONDS: "1.0"}
     first = Driver(place, options, **slow)
     first.wait_for(r"trial 0 RUNNING epoch 1")
     lease = StudyFolder.of(place.results, "lease").lease

@@ -95,6 +95,11 @@ def plan_of(options, spec):
     )
 
 
+def row(trial):
+    """Return a trial as JSON values, without the time it took, which no two runs share."""
+    return {name: value for name, value in asdict(trial).items() if name != "seconds"}
+
+
 def train_of(options):
     """Return the training function and the spec it trains."""
     from chaos_training import train
@@ -118,7 +123,7 @@ def main():
         sys.exit(error.exit_code)
     if outcome.signal_number is not None:
         sys.exit(128 + outcome.signal_number)
-    print(json.dumps([asdict(trial) for trial in outcome.trials]))
+    print(json.dumps([row(trial) for trial in outcome.trials]))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from chaos_driver import Options, plan_of, runtime_of, train_of
+from chaos_driver import Options, plan_of, row, runtime_of, train_of
 
 import cider
 import cider_platform
@@ -284,7 +284,7 @@ def undisturbed(options):
         else:
             last = (result.epoch, result.best_score)
             search.on_report(job.number, Report(history=[last], is_finished=True))
-    return [asdict(trial) for trial in ledger.trials()]
+    return [row(trial) for trial in ledger.trials()]
 
 
 def states_on_disk(results, trials):
