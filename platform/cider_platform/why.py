@@ -285,4 +285,4 @@ def _pruned(trial: TrialRecord, told: dict[str, Any] | None, definition: dict[st
     if "needed" not in told:
         return text
     goes_on = "only the best went on" if told["kept"] == 1 else f"the best {told['kept']} went on"
-    return f"{text}, of which {goes_on}: it needed {number(told['needed'])}"
+    return f"{text}, of which {goes_on}: it needed more than {number(told['needed'])}"

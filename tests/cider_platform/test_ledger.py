@@ -156,6 +156,18 @@ def test_asha_keeps_one_in_reduction_at_each_rung():
     assert reached == [7, 7, 7, 2, 2, 7, 2, 6]
 
 
+def test_of_equal_trials_the_older_goes_on():
+    study = optuna.create_study(direction="maximize", pruner=AshaPruner(grace=1, reduction=2))
+    stopped = []
+    for _ in range(8):
+        trial = study.ask()
+        trial.report(0.5, 1)
+        stopped.append(trial.should_prune())
+    # Those already there stay ahead of every newcomer; half of those that came may go on.
+    assert stopped == [False] + [True] * 7
+    assert [study.pruner.prune(study, each) for each in study.trials] == [False] * 4 + [True] * 4
+
+
 def test_asha_minimises_when_the_study_does():
     study = optuna.create_study(direction="minimize", pruner=AshaPruner(grace=1, reduction=2))
     stops = []

@@ -31,7 +31,7 @@ def test_value_that_was_needed_is_where_the_pruner_begins_to_let_pass(pruner):
     assert decided(study, number)
     reason = stop_reason(definition, study.trials, study.trials[number])
     assert reason["value"] == 0.1
-    for value, stops in ((reason["needed"], False), (reason["needed"] - 1e-9, True)):
+    for value, stops in ((reason["needed"] + 1e-9, False), (reason["needed"], True)):
         again, _ = study_of([*others, [value]], pruner)
         assert decided(again, number) == stops
 
