@@ -48,7 +48,8 @@ SPACE = [
 def options() -> argparse.ArgumentParser:
     parser = measuring.parser(__doc__)
     parser.add_argument("--dataset", default="synthetic-mosi")
-    parser.add_argument("--scale", type=float, default=0.5, help="of the corpus")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the corpus")
+    parser.add_argument("--alignment", default="aligned", help="aligned has shorter sequences")
     parser.add_argument("--trials", type=int, default=27)
     parser.add_argument("--epochs", type=int, default=16, help="of a whole training")
     parser.add_argument("--studies", type=int, default=2, help="searches with seeds of their own")
@@ -117,7 +118,9 @@ class Recorder:
 
 def base_spec(args: argparse.Namespace) -> RunSpec:
     return RunSpec(
-        data=DataConfig(dataset=canonical_name(args.dataset, scale=args.scale)),
+        data=DataConfig(
+            dataset=canonical_name(args.dataset, scale=args.scale), alignment=args.alignment
+        ),
         model=Config(layers=1, heads=4),
         text_encoder=TextEncoderConfig(width=32, source="scratch"),
         training=TrainingConfig(
