@@ -53,6 +53,7 @@ ENGINEERING = {
         "samplers",
         "starts",
         "stopping",
+        "storage",
         "study",
         "study_export",
         "why",
@@ -60,6 +61,7 @@ ENGINEERING = {
     "optuna_dashboard": ("dashboard",),
     "ray": ("ray_gang", "ray_group", "ray_search", "ray_train", "sessions"),
     "rich": ("output", "progress"),
+    "sqlalchemy": ("storage", "storage_lease"),
     "tensorboardX": ("tracking",),
     "typer": ("cli", "commands.*"),
 }
