@@ -77,7 +77,7 @@ def test_search_whose_driver_is_killed_ends_on_a_database_as_on_the_journal(plac
         storage=f"sqlite:///{place.root / 'kept.db'}",
     )  # fmt: skip
     first = Driver(place, options, CHAOS_EPOCH_SECONDS="0.2")
-    first.wait_for(r"trial 2 RUNNING epoch 1")
+    first.wait_for(r"trial 2 RUNNING epoch 0")
     # Another results folder, so nothing is shared but the database: refused by its lease alone.
     elsewhere = keep(folder_of(place.root / "other", "kept"), Storage.parse(options.storage))
     with pytest.raises(Exception, match=f"in the hands of process {first.process.pid} on"):
