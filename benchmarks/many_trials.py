@@ -164,29 +164,37 @@ def finish(ledger: Ledger, number: int, rng: random.Random) -> None:
 def write_study(args: argparse.Namespace, total: int, database: Storage | None) -> dict[str, Any]:
     """Write a study of finished trials, drawn at random; return its definition with the sampler.
 
-    The definition in the study says the sampler that is measured; its trials were drawn at random,
-    which is quicker, and from the same space.
+    Its definition says the sampler that is measured; trials drawn at random are quicker to make and
+    are of the same space. A database gets them from a journal: that is quicker, too.
     """
     from cider_platform.ledger import Ledger  # noqa: PLC0415
     from cider_platform.study import define, keep, write_definition  # noqa: PLC0415
 
     plan = plan_of(args, total)
-    found = {
-        name: define(plan.spec, plan.space, sampler=name, pruner=plan.pruner)
+    drawn, asked = (
+        define(plan.spec, plan.space, sampler=name, pruner=plan.pruner)
         for name in ("random", args.sampler)
-    }
+    )
     folder = study_folder(args)
-    rng = random.Random(args.seed)
-    with keep(folder, database) as kept:
-        ledger = Ledger(kept.storage, NAME, found["random"])
-        ledger._study.set_user_attr("sampler", found[args.sampler]["sampler"])
-        real, os.fsync = os.fsync, lambda _: None  # what is measured later waits for the disk
-        try:
-            fill(ledger, total, rng)
-        finally:
-            os.fsync = real
-        write_definition(folder, found[args.sampler], database)
-    return found[args.sampler]
+    real, os.fsync = os.fsync, lambda _: None  # what is measured later waits for the disk
+    try:
+        with keep(folder, None) as kept:
+            ledger = Ledger(kept.storage, NAME, drawn)
+            ledger._study.set_user_attr("sampler", asked["sampler"])
+            with ledger.together():
+                fill(ledger, total, random.Random(args.seed))
+    finally:
+        os.fsync = real
+    write_definition(folder, asked)
+    if database is not None:
+        trials = ledger._study.get_trials()
+        folder.journal.unlink()
+        with keep(folder, database) as kept:
+            ledger = Ledger(kept.storage, NAME, asked)
+            with ledger.together():
+                ledger._study.add_trials(trials)
+        write_definition(folder, asked, database)
+    return asked
 
 
 def study_folder(args: argparse.Namespace) -> Any:

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from cider.errors import NothingMatchedError, UsageError
 from cider.registry import lookup
+from cider_platform.database import Database
+from cider_platform.journal import Journal
 from cider_platform.layout import StudyFolder, read_json, write_json_atomic
 from cider_platform.ledger import TrialRecord, records
 from cider_platform.objectives import Objective, parse_objectives
@@ -137,7 +137,7 @@ def keep(folder: StudyFolder, database: Storage | None) -> Iterator[Kept]:
         storage = open_rdb(database)
         try:
             with hold_in(storage.engine, folder.name) as lease:
-                yield Kept(storage, lease.check)
+                yield Kept(Database(storage), lease.check)
         finally:
             storage.engine.dispose()
 
@@ -182,7 +182,7 @@ def open_storage(folder: StudyFolder) -> BaseStorage:
 
 def _storage(folder: StudyFolder) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return JournalStorage(JournalFileBackend(str(folder.journal)))
+    return Journal(folder.journal)
 
 
 def _cut_partial_line(journal: Path) -> None:

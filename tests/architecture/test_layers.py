@@ -46,7 +46,9 @@ ENGINEERING = {
     "optuna": (
         "commands.study_report",
         "dashboard",
+        "database",
         "importance",
+        "journal",
         "ledger",
         "plots",
         "pruning",
@@ -61,7 +63,7 @@ ENGINEERING = {
     "optuna_dashboard": ("dashboard",),
     "ray": ("ray_gang", "ray_group", "ray_search", "ray_train", "sessions"),
     "rich": ("output", "progress"),
-    "sqlalchemy": ("storage", "storage_lease"),
+    "sqlalchemy": ("database", "storage", "storage_lease"),
     "tensorboardX": ("tracking",),
     "typer": ("cli", "commands.*"),
 }
