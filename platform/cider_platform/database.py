@@ -33,9 +33,7 @@ class _Session(Session):
     """True if a statement of a kept transaction failed, and what was before it is gone too."""
 
     def commit(self) -> None:
-        if self.is_kept:
-            self.flush()
-        else:
+        if not self.is_kept:
             super().commit()
 
     def rollback(self) -> None:
@@ -43,10 +41,13 @@ class _Session(Session):
         super().rollback()
 
     def close(self) -> None:
-        if self.is_kept:
-            self.expunge_all()  # the next use begins with nothing remembered, as a new session does
-        else:
+        if not self.is_kept:
             super().close()
+
+    def renew(self) -> None:
+        """Send what is waiting, and forget what was read: the next reading finds all of it."""
+        self.flush()
+        self.expunge_all()
 
 
 class Database(_CachedStorage):
@@ -70,16 +71,16 @@ class Database(_CachedStorage):
         Raises:
             StorageInternalError: if a statement failed: nothing of it is stored then.
         """
-        session = self._backend.scoped_session()
-        assert isinstance(session, _Session)
+        session = self._session()
         if session.is_kept:  # inside another one, which commits
             yield
             return
         session.is_kept, session.is_broken = True, False
+        session.autoflush = False  # what is new goes at the end, or before a reading
         try:
             yield
         finally:
-            session.is_kept = False
+            session.is_kept, session.autoflush = False, True
             try:
                 if session.is_broken:
                     raise StorageInternalError("a statement failed, and its transaction with it")
@@ -87,8 +88,15 @@ class Database(_CachedStorage):
             finally:
                 session.close()
 
+    def _session(self) -> _Session:
+        session = self._backend.scoped_session()
+        assert isinstance(session, _Session)
+        return session
+
     def _read_trials_from_remote_storage(self, study_id: int) -> None:
         if not self._is_fresh:
+            if self._session().is_kept:
+                self._session().renew()
             super()._read_trials_from_remote_storage(study_id)
             self._is_fresh = True
 

@@ -220,8 +220,10 @@ class _Tpe(TPESampler):
         trials = study._get_trials(deepcopy=False, use_cache=True)
         if not any(each.state in _OBSERVED for each in trials):
             return {}
-        found = {axis.path: distribution(axis) for axis in self._draw.space}
-        return {path: each for path, each in sorted(found.items()) if not each.single()}
+        return {
+            axis.path: distribution(axis)
+            for axis in sorted(self._draw.space, key=lambda axis: axis.path)
+        }
 
 
 _OBSERVED = (TrialState.COMPLETE, TrialState.PRUNED)
