@@ -7,8 +7,6 @@ from dataclasses import asdict
 
 import optuna
 import pytest
-from chaos_driver import Options
-from chaos_harness import Driver, Place, undisturbed
 from small_study import SPACE, write_study
 
 from cider.errors import NothingMatchedError, UsageError
@@ -39,6 +37,8 @@ def database(tmp_path):
 
 @pytest.fixture
 def place(tmp_path):
+    from chaos_harness import Place  # which imports Ray
+
     place = Place(tmp_path)
     yield place
     place.remove()
@@ -72,6 +72,9 @@ def run_command(monkeypatch, capsys, *words):
 
 
 def test_search_whose_driver_is_killed_ends_on_a_database_as_on_the_journal(place):
+    from chaos_driver import Options
+    from chaos_harness import Driver, undisturbed
+
     options = Options(
         root=str(place.root), study="kept", total=7, epochs=3,
         storage=f"sqlite:///{place.root / 'kept.db'}",
