@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 import time
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from optuna.storages import BaseStorage
+    from optuna.storages import BaseStorage, RDBStorage
 
     from cider.spec import RunSpec
 
@@ -266,7 +267,7 @@ def study_names(results: Path, database: Storage | None = None) -> list[str]:
     """
     if database is not None:
         with telling(database):
-            studies = open_rdb(database, reading=True).get_all_studies()
+            studies = _reader(database).get_all_studies()
         return sorted(each.study_name for each in studies if "base" in each.user_attrs)
     parent = results / "studies"
     folders = parent.iterdir() if parent.is_dir() else ()
@@ -286,20 +287,34 @@ def open_study(results: Path, name: str, database: Storage | None = None) -> opt
         StorageError: if the database fails.
     """
     folder = StudyFolder.of(results, name)
-    known = study_names(results, database)
-    if name not in known:
-        begun = None if database else begun_in(folder)
-        kept = f"; it is kept in {begun}, which --storage must name" if begun else ""
-        raise NothingMatchedError(
-            f"no study {name!r} in {database or results}{kept}; known: {', '.join(known) or 'none'}"
-        )
     if database is not None:
-        with telling(database):
-            return optuna.load_study(study_name=name, storage=open_rdb(database, reading=True))
-    storage = _storage(folder)
-    if name not in optuna.get_all_study_names(storage):
-        return None
-    return optuna.load_study(study_name=name, storage=storage)
+        found = _study_in(database, name)
+        if found is not None:
+            return found
+    elif folder.journal.is_file():
+        storage = _storage(folder)
+        if name not in optuna.get_all_study_names(storage):
+            return None
+        return optuna.load_study(study_name=name, storage=storage)
+    known = ", ".join(study_names(results, database)) or "none"
+    begun = None if database else begun_in(folder)
+    kept = f"; it is kept in {begun}, which --storage must name" if begun else ""
+    raise NothingMatchedError(f"no study {name!r} in {database or results}{kept}; known: {known}")
+
+
+def _study_in(database: Storage, name: str) -> optuna.Study | None:
+    """Return a study of ours that a database keeps, for reading; None if there is none."""
+    with telling(database):
+        try:
+            found = optuna.load_study(study_name=name, storage=_reader(database))
+        except KeyError:
+            return None
+        return found if "base" in found.user_attrs else None
+
+
+@functools.lru_cache(maxsize=4)
+def _reader(database: Storage) -> RDBStorage:
+    return open_rdb(database, reading=True)
 
 
 def read_study(

@@ -71,6 +71,7 @@ def run_command(monkeypatch, capsys, *words):
     return code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_search_whose_driver_is_killed_ends_on_a_database_as_on_the_journal(place):
     from chaos_driver import Options
     from chaos_harness import Driver, undisturbed
