@@ -50,6 +50,17 @@ class _Session(Session):
         self.expunge_all()
 
 
+def _end(session: _Session) -> None:
+    """Commit a kept transaction."""
+    session.is_kept, session.autoflush = False, True
+    try:
+        if session.is_broken:
+            raise StorageInternalError("a statement failed, and its transaction with it")
+        session.commit()
+    finally:
+        session.close()
+
+
 class Database(_CachedStorage):
     """Optuna's cached storage for the only writer of a study.
 
@@ -79,14 +90,11 @@ class Database(_CachedStorage):
         session.autoflush = False  # what is new goes at the end, or before a reading
         try:
             yield
-        finally:
-            session.is_kept, session.autoflush = False, True
-            try:
-                if session.is_broken:
-                    raise StorageInternalError("a statement failed, and its transaction with it")
-                session.commit()
-            finally:
-                session.close()
+        except BaseException:
+            with contextlib.suppress(StorageInternalError):  # the error itself tells more
+                _end(session)
+            raise
+        _end(session)
 
     def _session(self) -> _Session:
         session = self._backend.scoped_session()
