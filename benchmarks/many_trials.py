@@ -75,6 +75,7 @@ class Watch:
     def __init__(self) -> None:
         self.begun = 0.0
         self.first = 0.0
+        self.ended = 0.0
         self.ends: list[float] = []
         self.resident: list[int] = []
 
@@ -122,7 +123,8 @@ def run_study(args: argparse.Namespace, total: int) -> tuple[Watch, float]:
         resolve=lambda spec, _: spec,
         listener=watch,
     )
-    return watch, time.perf_counter() - started
+    watch.ended = time.perf_counter()
+    return watch, watch.ended - started
 
 
 def study_part(args: argparse.Namespace) -> dict[str, Any]:
@@ -133,6 +135,7 @@ def study_part(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "until_first_trial": watch.first - watch.begun,
+        "after_last_trial": watch.ended - watch.ends[-1],
         "seconds_per_trial": running / total,
         # In steady state, without the start of the workers, which the first trials wait for.
         "steady_seconds_per_trial": statistics.mean(gaps[args.slots :]),
@@ -295,6 +298,7 @@ def studies(args: argparse.Namespace, report: Report, folder: Path) -> None:
             str(total),
             f"{found['seconds']:.1f}",
             f"{found['until_first_trial']:.1f}",
+            f"{found['after_last_trial']:.1f}",
             f"{steady:.3f}",
             f"{steady / TEN_MINUTES:.3%}",
             f"{found['last_hundred_over_first']:.2f}",
@@ -304,7 +308,8 @@ def studies(args: argparse.Namespace, report: Report, folder: Path) -> None:
         ])  # fmt: skip
     report.table(
         f"No-op studies on {args.slots} slots; s, and MiB of the driver's resident memory",
-        ["trials", "whole command", "until first trial", "per trial", "of 10 minutes",
+        ["trials", "whole command", "until first trial", "after last trial", "per trial",
+         "of 10 minutes",
          "last / first 100", "memory first", "memory last", "memory per 1,000 trials"],
         rows,
     )  # fmt: skip
