@@ -238,9 +238,11 @@ def ask_part(args: argparse.Namespace) -> dict[str, Any]:
 def resume_part(args: argparse.Namespace) -> dict[str, Any]:
     """Return seconds of continuing the study that lies in the folder with one more trial."""
     started = process_start()
-    from cider_platform.driver import drive  # noqa: F401, PLC0415
+    import cider_platform.driver  # noqa: PLC0415
+    import cider_platform.trial  # noqa: F401, PLC0415 - brings torch
     from cider_platform.ledger import Ledger  # noqa: PLC0415
 
+    plan_of(args, 1)
     imported = time.time()
     asked: list[float] = []
     whole = Ledger.ask
