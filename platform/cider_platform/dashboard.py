@@ -17,13 +17,17 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from cider.errors import CiderError, NothingMatchedError, UsageError
+from cider_platform.storage import open_rdb
 from cider_platform.study import open_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from optuna.storages import BaseStorage
+
     from cider_platform.layout import StudyFolder
+    from cider_platform.storage import Storage
 
     Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -49,19 +53,22 @@ class _Handler(WSGIRequestHandler):
 
 
 @contextmanager
-def dashboard(folder: StudyFolder, results: Path, port: int) -> Iterator[WSGIServer]:
+def dashboard(
+    folder: StudyFolder, results: Path, port: int, database: Storage | None = None
+) -> Iterator[WSGIServer]:
     """Yield a server of a study's dashboard that is bound but not yet serving; close it after.
 
     Args:
         folder: the study.
         results: root of runs and studies.
         port: on this machine; 0 takes a free one.
+        database: what keeps the study; None is the journal in its folder.
 
     Raises:
         NothingMatchedError: if there is no such study, or it has not begun.
         UsageError: if the dashboard's package is not installed, or the port is taken.
     """
-    if open_study(results, folder.name) is None:
+    if open_study(results, folder.name, database) is None:
         raise NothingMatchedError(f"study {folder.name} has not begun; there is nothing to see yet")
     try:
         from optuna_dashboard import wsgi  # noqa: PLC0415 - an optional package
@@ -70,7 +77,11 @@ def dashboard(folder: StudyFolder, results: Path, port: int) -> Iterator[WSGISer
             f"the dashboard needs the package optuna-dashboard ({error}); install it with "
             "pip install 'cider-platform[dashboard]'"
         ) from None
-    storage = JournalStorage(_ReadOnlyJournal(str(folder.journal)))
+    storage: BaseStorage
+    if database is None:
+        storage = JournalStorage(_ReadOnlyJournal(str(folder.journal)))
+    else:
+        storage = open_rdb(database, reading=True)
     try:
         server = make_server(
             HOST, port, reading(wsgi(storage)), server_class=_Server, handler_class=_Handler

@@ -18,7 +18,7 @@ from cider_platform.racing import Racing
 from cider_platform.search import Search
 from cider_platform.sessions import choose_folder, ray_session, remove_left_folder
 from cider_platform.stalls import DEFAULT_SECONDS
-from cider_platform.study import check_same, define, open_storage, write_definition
+from cider_platform.study import check_same, define, keep, write_definition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from cider_platform.ray_search import Train
     from cider_platform.search import Change
     from cider_platform.space import Space
+    from cider_platform.storage import Storage
+    from cider_platform.study import Kept
     from cider_platform.trial import Runtime
 
 
@@ -43,6 +45,8 @@ class Plan:
     study: str
     spec: RunSpec
     """Resolved base spec."""
+    storage: Storage | None = None
+    """The database that keeps the study; None is the journal in its folder."""
     space: Space
     total: int
     progress_timeout: float = DEFAULT_SECONDS
@@ -113,9 +117,12 @@ def drive(
     started = time.monotonic()
     study = StudyFolder.of(runtime.results, plan.study)
     try:
-        with hold(study.lease, f"study {plan.study}") as lease:
+        with (
+            hold(study.lease, f"study {plan.study}") as lease,
+            keep(study, plan.storage) as kept,
+        ):
             remove_left_folder(lease.previous)
-            storage = open_storage(study)
+            storage = kept.storage
             definition = define(
                 plan.spec,
                 plan.space,
@@ -126,7 +133,7 @@ def drive(
                 starts=plan.starts,
             )
             check_same(study, storage, definition)
-            write_definition(study, definition)
+            write_definition(study, definition, plan.storage)
 
             def begin() -> Search:
                 ledger = Ledger(storage, plan.study, definition)
@@ -147,7 +154,7 @@ def drive(
             received, deaths = None, 0
             while search.ledger.has_work(plan.total):
                 try:
-                    received = _run(search, train, plan, runtime, lease)
+                    received = _run(search, train, plan, runtime, lease, kept)
                     break
                 except ClusterLostError as error:
                     deaths += 1
@@ -180,7 +187,9 @@ def _forgive(error: ClusterLostError, deaths: int) -> None:
     warn(f"{error}; starting Ray again ({deaths} of at most {MAX_CLUSTER_DEATHS} times)")
 
 
-def _run(search: Search, train: Train, plan: Plan, runtime: Runtime, lease: Lease) -> int | None:
+def _run(
+    search: Search, train: Train, plan: Plan, runtime: Runtime, lease: Lease, kept: Kept
+) -> int | None:
     """Run the trials; return the number of the signal that ended them, or None."""
     slots = plan.slots
     folder = choose_folder()
@@ -197,6 +206,10 @@ def _run(search: Search, train: Train, plan: Plan, runtime: Runtime, lease: Leas
             run_on_ray,
         )
 
+        def check() -> None:
+            watch.check()
+            kept.check()
+
         try:
             run_on_ray(
                 search,
@@ -204,7 +217,7 @@ def _run(search: Search, train: Train, plan: Plan, runtime: Runtime, lease: Leas
                 runtime,
                 slots=slots,
                 folder=StudyFolder.of(runtime.results, plan.study).tune,
-                check=watch.check,
+                check=check,
                 progress_timeout=plan.progress_timeout,
             )
         except SearchInterruptedError as interruption:

@@ -68,7 +68,7 @@ def hold(path: Path, what: str, *, wait: bool = False) -> Iterator[Lease]:
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         while not _try_lock(file) or _owner_elsewhere_lives(file):
             if not wait:
-                raise LeaseTakenError(_refusal(what, _read_owner(file)))
+                raise LeaseTakenError(refusal(what, _read_owner(file)))
             _unlock(file)
             time.sleep(0.5)
         lease = Lease(_read_owner(file), file)
@@ -154,7 +154,8 @@ def _facts(owner: dict[str, Any]) -> dict[str, Any]:
     return {name: fact for name, fact in owner.items() if name not in ("host", "pid", "since")}
 
 
-def _refusal(what: str, owner: dict[str, Any]) -> str:
+def refusal(what: str, owner: dict[str, Any]) -> str:
+    """Return why a lease is refused, from what its owner wrote of itself: host, pid, since."""
     who = f"process {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"
     return (
         f"{what} is in the hands of {who} since {owner.get('since', '?')}; wait for it or stop it, "

@@ -8,6 +8,7 @@ study proposes what an uninterrupted one would.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,8 @@ import optuna
 from optuna.trial import TrialState
 
 from cider.registry import lookup
+from cider_platform.database import Database
+from cider_platform.journal import Journal
 from cider_platform.objectives import directions
 from cider_platform.pruning import PRUNERS
 from cider_platform.racing import Racing, best_configuration, next_repeat
@@ -110,6 +113,13 @@ class Ledger:
         """The user attributes stored with the study."""
         return self._study.user_attrs
 
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """Store what is told while the context lasts in one write, where the storage can."""
+        storage = self._study._storage
+        if isinstance(storage, Journal | Database):
+            return storage.together()
+        return contextlib.nullcontext()
+
     def has_work(self, total: int) -> bool:
         """Return whether ``ask`` would hand out a trial."""
         interrupted = any(trial.number < total for trial in self._interrupted)
@@ -126,6 +136,10 @@ class Ledger:
             total: how many trials the study may have; None is returned when it has them, or when
                 a grid has no further point.
         """
+        with self.together():
+            return self._ask(total)
+
+    def _ask(self, total: int) -> Proposal | None:
         while self._interrupted:
             left = self._interrupted.popleft()
             if left.number < total:

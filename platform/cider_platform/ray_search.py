@@ -15,7 +15,6 @@ import logging
 import signal
 import threading
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -32,12 +31,14 @@ from cider_platform.layout import RunFolder
 from cider_platform.lease import hold
 from cider_platform.objectives import parse_objectives
 from cider_platform.ray_gang import Gang, trial_resources
+from cider_platform.ray_trials import death, forget, trial_name
 from cider_platform.search import Report
 from cider_platform.stalls import DEFAULT_SECONDS, StallWatch
 from cider_platform.trial import read_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import FrameType
 
     from ray.tune.experiment import Trial
@@ -233,6 +234,7 @@ class _StudyCallback(_NotSaved, tune.Callback):
         self._stalls = stalls
         self._check = check
         self._received = received
+        self._ended: list[Trial] = []
 
     def on_step_begin(
         self,
@@ -240,6 +242,8 @@ class _StudyCallback(_NotSaved, tune.Callback):
         trials: list[Trial],
         **info: object,  # noqa: ARG002
     ) -> None:
+        while self._ended:
+            forget(self._ended.pop())
         if self._received or self._search.clock.is_over:
             self._search.on_stop()
             raise SearchInterruptedError(self._received[0] if self._received else None)
@@ -267,6 +271,15 @@ class _StudyCallback(_NotSaved, tune.Callback):
             "epoch takes that long, give a larger --progress-timeout",
         )
 
+    def on_trial_complete(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: list[Trial],  # noqa: ARG002
+        trial: Trial,
+        **info: object,  # noqa: ARG002
+    ) -> None:
+        self._ended.append(trial)  # Tune still uses it in this step
+
     def on_trial_error(
         self,
         iteration: int,  # noqa: ARG002
@@ -278,7 +291,7 @@ class _StudyCallback(_NotSaved, tune.Callback):
             self._check()  # if the cluster died, the trial did nothing wrong
             self._search.on_lost(
                 trial.config["number"],
-                f"its worker process died {MAX_WORKER_DEATHS + 1} times: {_death(trial)}",
+                f"its worker process died {MAX_WORKER_DEATHS + 1} times: {death(trial)}",
             )
 
     def on_trial_recover(
@@ -288,7 +301,7 @@ class _StudyCallback(_NotSaved, tune.Callback):
         trial: Trial,
         **info: object,  # noqa: ARG002
     ) -> None:
-        self._search.on_worker_death(trial.config["number"], _death(trial))
+        self._search.on_worker_death(trial.config["number"], death(trial))
 
 
 def run_on_ray(
@@ -333,8 +346,8 @@ def run_on_ray(
                 num_samples=-1,
                 max_concurrent_trials=slots.slots,
                 reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
+                trial_name_creator=trial_name,
+                trial_dirname_creator=trial_name,
                 search_alg=_StudySearcher(search, numbers),
                 scheduler=_StudyScheduler(search, numbers),
             ),
@@ -363,19 +376,6 @@ def run_on_ray(
             raise
     for number in search.ledger.live:
         search.on_lost(number, "Ray Tune lost it")
-
-
-def _death(trial: Trial) -> str:
-    """Return what Ray knows of how a trial's worker ended last."""
-    # Not get_error(), which reads where Tune copies the file to only later.
-    return (
-        run_log.last_failure(Path(trial.error_file)) if trial.error_file else "no reason is known"
-    )
-
-
-def _trial_name(trial: Trial) -> str:
-    # Tune's id after it, because a continued trial has its number again.
-    return f"trial-{trial.config['number']}-{trial.trial_id}"
 
 
 @contextlib.contextmanager

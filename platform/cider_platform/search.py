@@ -138,22 +138,35 @@ class Search:
 
     def next_job(self) -> Job | None:
         """Return the next trial to train; None when the study has all, or the budget is used up."""
-        while not self.clock.used_up and (proposal := self.ledger.ask(self.total)) is not None:
-            self.clock.begin(proposal.number)
-            base = replace(self._spec, seed=proposal.seed)
-            job = Job(proposal.number, base, proposal.values)
-            try:
-                job = replace(job, spec=self._spec_of(base, proposal.values))
-            except CiderError as error:
-                self.clock.end(job.number)
-                self.ledger.fail(job.number, str(error))
-                self._tell(job, "FAIL", error=str(error))
-                continue
-            self.ledger.note(job.number, run=job.spec.run_id)
-            self._jobs[job.number] = job
-            self._tell(job, "RUNNING")
-            return job
+        while not self.clock.used_up:
+            with self.ledger.together():  # the listener is told of what is stored
+                begun = self._begin()
+            if begun is None:
+                return None
+            job, error = begun
+            if not error:
+                self._tell(job, "RUNNING")
+                return job
+            self._tell(job, "FAIL", error=error)
         return None
+
+    def _begin(self) -> tuple[Job, str] | None:
+        """Begin the next trial; return it and, if its values do not go together, why."""
+        proposal = self.ledger.ask(self.total)
+        if proposal is None:
+            return None
+        self.clock.begin(proposal.number)
+        base = replace(self._spec, seed=proposal.seed)
+        job = Job(proposal.number, base, proposal.values)
+        try:
+            job = replace(job, spec=self._spec_of(base, proposal.values))
+        except CiderError as error:
+            self.clock.end(job.number)
+            self.ledger.fail(job.number, str(error))
+            return job, str(error)
+        self.ledger.note(job.number, run=job.spec.run_id)
+        self._jobs[job.number] = job
+        return job, ""
 
     def _spec_of(self, base: RunSpec, values: Mapping[str, Value]) -> RunSpec:
         spec = spaces.apply(base, values)
@@ -171,9 +184,10 @@ class Search:
             self._end(job, "FAIL", report)
             return False
         prune = False
-        for epoch, value in report.history:
-            if math.isfinite(value):
-                prune = self.ledger.report(number, epoch, value)
+        with self.ledger.together():
+            for epoch, value in report.history:
+                if math.isfinite(value):
+                    prune = self.ledger.report(number, epoch, value)
         if report.is_finished:
             self._end(job, "COMPLETE", report)
         elif prune and not report.is_last:
@@ -199,20 +213,22 @@ class Search:
 
     def _end(self, job: Job, state: str, report: Report) -> None:
         del self._jobs[job.number]
-        self.ledger.spend(job.number, self.clock.end(job.number))
         error = report.error
         values = [report.value] if report.values is None else report.values
         if state == "COMPLETE":
             error = _fault(values)
             state = "FAIL" if error else state
+        with self.ledger.together():
+            self.ledger.spend(job.number, self.clock.end(job.number))
+            if state == "PRUNED":
+                self.ledger.prune(job.number)
+            elif state == "COMPLETE":
+                self.ledger.complete(job.number, *(each for each in values if each is not None))
+            else:
+                self.ledger.fail(job.number, error)
         if state == "PRUNED":
-            self.ledger.prune(job.number)
             folder = RunFolder.of(self._results, job.spec.run_id)
             folder.write_status("PRUNED", epoch=report.epoch)
-        elif state == "COMPLETE":
-            self.ledger.complete(job.number, *(each for each in values if each is not None))
-        else:
-            self.ledger.fail(job.number, error)
         value = values[0] if state == "COMPLETE" else report.value
         self._tell(job, state, report.epoch, value, error)
 

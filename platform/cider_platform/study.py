@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import platform
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from cider.errors import NothingMatchedError, UsageError
 from cider.registry import lookup
-from cider_platform.layout import StudyFolder, write_json_atomic
+from cider_platform.database import Database
+from cider_platform.journal import Journal
+from cider_platform.layout import StudyFolder, read_json, write_json_atomic
 from cider_platform.ledger import TrialRecord, records
 from cider_platform.objectives import Objective, parse_objectives
 from cider_platform.racing import Racing
 from cider_platform.samplers import SAMPLER_OPTIONS, SINGLE_OBJECTIVE, grid_size
 from cider_platform.space import Space, axis_from_dict
+from cider_platform.storage import VARIABLE, Storage, open_rdb, telling
+from cider_platform.storage_lease import hold_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from optuna.storages import BaseStorage
+    from optuna.storages import BaseStorage, RDBStorage
 
     from cider.spec import RunSpec
 
@@ -103,6 +108,67 @@ def check_together(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where a study is kept, open for writing."""
+
+    storage: BaseStorage
+    check: Callable[[], None]
+    """Raises if another driver has taken the study over."""
+
+
+@contextlib.contextmanager
+def keep(folder: StudyFolder, database: Storage | None) -> Iterator[Kept]:
+    """Open where a study is kept, for writing; the lease in the study's folder must be held.
+
+    Args:
+        folder: the study.
+        database: what keeps it; None is the journal in its folder.
+
+    Raises:
+        UsageError: if the study was begun elsewhere, or the database cannot be used.
+        LeaseTakenError: if another driver, on whichever machine, drives the study in the database.
+        StorageError: if the database fails, now or while the context lasts.
+    """
+    _check_place(folder, database)
+    if database is None:
+        yield Kept(open_storage(folder), lambda: None)
+        return
+    with telling(database):
+        storage = open_rdb(database)
+        try:
+            with hold_in(storage.engine, folder.name) as lease:
+                yield Kept(Database(storage), lease.check)
+        finally:
+            storage.engine.dispose()
+
+
+def _check_place(folder: StudyFolder, database: Storage | None) -> None:
+    """Raise ``UsageError`` if a study was begun in another place than a command names."""
+    begun = begun_in(folder)
+    if begun is None or begun == (database.identity if database else ""):
+        return
+    there = begun or f"the journal {folder.journal}"
+    here = f"--storage {database}" if database else "no --storage"
+    remedy = "give the same --storage" if begun else f"leave out --storage and {VARIABLE}"
+    raise UsageError(
+        f"study {folder.name} was begun in {there}, this command says {here}; {remedy} to continue "
+        "it, or another name with --study"
+    )
+
+
+def begun_in(folder: StudyFolder) -> str | None:
+    """Return the identity of the database a study was begun in; empty for the journal.
+
+    None is a study that its folder knows nothing of.
+    """
+    if folder.journal.exists() and folder.journal.stat().st_size:
+        return ""
+    if not folder.definition.exists():
+        return None
+    return str(read_json(folder.definition).get("storage") or "") or None
+
+
 def open_storage(folder: StudyFolder) -> BaseStorage:
     """Return a study's storage for writing; the study's lease must be held.
 
@@ -117,7 +183,7 @@ def open_storage(folder: StudyFolder) -> BaseStorage:
 
 def _storage(folder: StudyFolder) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return JournalStorage(JournalFileBackend(str(folder.journal)))
+    return Journal(folder.journal)
 
 
 def _cut_partial_line(journal: Path) -> None:
@@ -145,8 +211,15 @@ def _remove_dead_lock(lock: Path) -> None:
 
 def check_same(folder: StudyFolder, storage: BaseStorage, definition: Mapping[str, Any]) -> None:
     """Raise ``UsageError`` if the study exists and was defined otherwise; name the first field."""
-    names = optuna.get_all_study_names(storage)
-    stored = optuna.load_study(study_name=folder.name, storage=storage).user_attrs if names else {}
+    stored: dict[str, Any] = {}
+    if folder.name in optuna.get_all_study_names(storage):
+        study = optuna.load_study(study_name=folder.name, storage=storage)
+        stored = study.user_attrs
+        if "base" not in stored and study.get_trials(deepcopy=False):
+            raise UsageError(
+                f"there is a study {folder.name} that is not of cider-platform; take another name "
+                "with --study, or another --storage"
+            )
     for part in COMPARED:
         if part not in stored:
             continue
@@ -177,47 +250,88 @@ def _said(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:20]}..."
 
 
-def write_definition(folder: StudyFolder, definition: Mapping[str, Any]) -> None:
-    """Write ``study.json``: a copy of the definition for people; the journal is what counts."""
-    write_json_atomic(folder.definition, {"schema": 1, "name": folder.name, **definition})
+def write_definition(
+    folder: StudyFolder, definition: Mapping[str, Any], database: Storage | None = None
+) -> None:
+    """Write ``study.json``: a copy of the definition for people, and which database keeps it."""
+    place = None if database is None else database.identity
+    values = {"schema": 1, "name": folder.name, "storage": place, **definition}
+    write_json_atomic(folder.definition, values)
 
 
-def study_names(results: Path) -> list[str]:
-    """Return the names of the studies under a results root, in order."""
+def study_names(results: Path, database: Storage | None = None) -> list[str]:
+    """Return the names of the studies under a results root, or in a database, in order.
+
+    Raises:
+        NothingMatchedError: if the database keeps no studies of any kind.
+    """
+    if database is not None:
+        with telling(database):
+            studies = _reader(database).get_all_studies()
+        return sorted(each.study_name for each in studies if "base" in each.user_attrs)
     parent = results / "studies"
     folders = parent.iterdir() if parent.is_dir() else ()
     return sorted(folder.name for folder in folders if StudyFolder(folder).journal.is_file())
 
 
-def open_study(results: Path, name: str) -> optuna.Study | None:
+def open_study(results: Path, name: str, database: Storage | None = None) -> optuna.Study | None:
     """Return a study for reading, or None if it has been made but not begun.
+
+    Args:
+        results: root of runs and studies.
+        name: the study's name.
+        database: what keeps it; None is the journal in its folder.
 
     Raises:
         NothingMatchedError: if there is no such study.
+        StorageError: if the database fails.
     """
-    known = study_names(results)
     folder = StudyFolder.of(results, name)
-    if name not in known:
-        raise NothingMatchedError(
-            f"no study {name!r} in {results}; known: {', '.join(known) or 'none'}"
-        )
-    storage = _storage(folder)
-    if name not in optuna.get_all_study_names(storage):
-        return None
-    return optuna.load_study(study_name=name, storage=storage)
+    if database is not None:
+        found = _study_in(database, name)
+        if found is not None:
+            return found
+    elif folder.journal.is_file():
+        storage = _storage(folder)
+        if name not in optuna.get_all_study_names(storage):
+            return None
+        return optuna.load_study(study_name=name, storage=storage)
+    known = ", ".join(study_names(results, database)) or "none"
+    begun = None if database else begun_in(folder)
+    kept = f"; it is kept in {begun}, which --storage must name" if begun else ""
+    raise NothingMatchedError(f"no study {name!r} in {database or results}{kept}; known: {known}")
 
 
-def read_study(results: Path, name: str) -> tuple[dict[str, Any], list[TrialRecord]]:
+def _study_in(database: Storage, name: str) -> optuna.Study | None:
+    """Return a study of ours that a database keeps, for reading; None if there is none."""
+    with telling(database):
+        try:
+            found = optuna.load_study(study_name=name, storage=_reader(database))
+        except KeyError:
+            return None
+        return found if "base" in found.user_attrs else None
+
+
+@functools.lru_cache(maxsize=4)
+def _reader(database: Storage) -> RDBStorage:
+    return open_rdb(database, reading=True)
+
+
+def read_study(
+    results: Path, name: str, database: Storage | None = None
+) -> tuple[dict[str, Any], list[TrialRecord]]:
     """Return a study's definition and trials, without changing anything.
 
     Raises:
         NothingMatchedError: if there is no such study.
+        StorageError: if the database fails.
     """
-    study = open_study(results, name)
+    study = open_study(results, name, database)
     if study is None:
         return {}, []
-    definition = study.user_attrs
-    return definition, records(study, space_of(definition))
+    with telling(database) if database else contextlib.nullcontext():
+        definition = study.user_attrs
+        return definition, records(study, space_of(definition))
 
 
 def space_of(definition: Mapping[str, Any]) -> Space:

@@ -31,6 +31,7 @@ TORCH_FREE = (
     "cider_platform.progress",
     "cider_platform.results",
     "cider_platform.search",
+    "cider_platform.storage*",
     "cider_platform.study*",
     "cider_platform.tracking",
     "cider_platform.why",

@@ -97,6 +97,12 @@ def test_robustness_evaluation_prints_both_loops(result_of):
     assert len(results["later_rate_seconds"]["values"]) == 2
 
 
+def test_many_trials_prints_asks_and_what_a_trial_costs(result_of, tmp_path):
+    results = result_of("many_trials", f"--child ask --finished 12 --asks 1 --folder {tmp_path}")
+    assert set(results) == {"journal", "sqlite"}
+    assert all(each["ask"]["median"] > 0 for each in results.values())
+
+
 def test_report_prints_tables_with_facts_of_the_machine(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     options = ["--batch-size", "4", "--batches", "1", "--repetitions", "1"]

@@ -18,6 +18,7 @@ from cider_platform.output import fail
 from cider_platform.pruning import pruner_definition
 from cider_platform.space import parse_axis
 from cider_platform.starts import start
+from cider_platform.storage import Storage
 
 SPACE = ("loss.joint=float:0:1:0.25", "optimizer.lr=log:1e-4:1e-1")
 
@@ -40,6 +41,7 @@ class Options:
     workers: int = 1
     starts: list = field(default_factory=list)
     dropout: float = 0.1
+    storage: str = ""
 
 
 class Listener:
@@ -84,6 +86,7 @@ def plan_of(options, spec):
     space = tuple(parse_axis(text) for text in options.space)
     return Plan(
         study=options.study,
+        storage=Storage.parse(options.storage) if options.storage else None,
         spec=spec,
         space=space,
         starts=tuple(start(values, space) for values in options.starts),

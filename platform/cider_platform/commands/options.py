@@ -14,6 +14,7 @@ from cider.spec import Alignment, Distribution, Task
 
 if TYPE_CHECKING:
     from cider.spec import RunSpec
+    from cider_platform.storage import Storage
     from cider_platform.trial import Runtime
 
 _DATA, _MODEL, _RUN = "Data", "Model and training", "Where and how"
@@ -141,6 +142,18 @@ Results = Annotated[
     Path | None,
     typer.Option(
         help="Root of runs and studies; default: CIDER_RESULTS, else the user's data folder.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        envvar="CIDER_STORAGE",
+        help="Database that keeps the study: sqlite:////FILE, postgresql://..., mysql://...; "
+        "default: a journal in the study's folder.",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -282,6 +295,17 @@ def build_runtime(
     runtime = Runtime(store_root(store), results_root(results), device, threads)
     assert runtime.torch_device
     return runtime
+
+
+def read_storage(url: str | None) -> Storage | None:
+    """Return the database that ``--storage`` names; None is the journal in a study's folder.
+
+    Raises:
+        UsageError: if it is no URL of a database.
+    """
+    from cider_platform.storage import Storage
+
+    return Storage.parse(url) if url else None
 
 
 def parse_rates(text: str) -> list[float]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cider_platform.commands.options import Json, Results  # noqa: TC001 - typer reads annotations
+# typer reads annotations, so these are needed when the module is imported.
+from cider_platform.commands.options import Json, Results, StorageOption, read_storage
 
 app = typer.Typer(help="List studies, show one, list its trials.", no_args_is_help=True)
 
@@ -15,8 +16,10 @@ Study = Annotated[str, typer.Argument(help="A study's name.", metavar="STUDY")]
 
 
 @app.command("list")
-def list_studies(results: Results = None, json: Json = False) -> None:
-    """List the studies."""
+def list_studies(
+    results: Results = None, storage: StorageOption = None, json: Json = False
+) -> None:
+    """List the studies: those of the results folder, or those of a database."""
     from cider_platform.ledger import best, counts
     from cider_platform.output import emit_json, emit_table, say
     from cider_platform.results import marks
@@ -24,10 +27,10 @@ def list_studies(results: Results = None, json: Json = False) -> None:
     from cider_platform.study import read_study, study_names
     from cider_platform.tables import number
 
-    root = results_root(results)
+    root, database = results_root(results), read_storage(storage)
     rows: list[dict[str, Any]] = []
-    for name in study_names(root):
-        definition, trials = read_study(root, name)
+    for name in study_names(root, database):
+        definition, trials = read_study(root, name, database)
         found = best(trials)
         rows.append(
             {
@@ -42,7 +45,7 @@ def list_studies(results: Results = None, json: Json = False) -> None:
         emit_json("studies", rows)
         return
     if not rows:
-        say(f"no studies in {root} yet; cider-platform tune makes one")
+        say(f"no studies in {database or root} yet; cider-platform tune makes one")
         return
     emit_table(
         ["study", "trials", "objective", "best", "marks"],
@@ -60,7 +63,9 @@ def _counted(states: dict[str, int]) -> str:
 
 
 @app.command("show")
-def show_study(study: Study, results: Results = None, json: Json = False) -> None:
+def show_study(
+    study: Study, results: Results = None, storage: StorageOption = None, json: Json = False
+) -> None:
     """Show what a study searches and the best it has found."""
     from cider_platform.layout import StudyFolder
     from cider_platform.ledger import best, counts
@@ -71,8 +76,8 @@ def show_study(study: Study, results: Results = None, json: Json = False) -> Non
     from cider_platform.study import read_study
     from cider_platform.tables import number, title
 
-    root = results_root(results)
-    definition, trials = read_study(root, study)
+    root, database = results_root(results), read_storage(storage)
+    definition, trials = read_study(root, study, database)
     found = best(trials)
     folder = StudyFolder.of(root, study).root
     if json:
@@ -81,6 +86,7 @@ def show_study(study: Study, results: Results = None, json: Json = False) -> Non
             {
                 "study": study,
                 "folder": str(folder),
+                "storage": None if database is None else str(database),
                 "definition": definition,
                 "trials": counts(trials),
                 "best": None if found is None else asdict(found),
@@ -99,11 +105,13 @@ def show_study(study: Study, results: Results = None, json: Json = False) -> Non
     if found is not None:
         say(f"best: trial {found.number}, {definition['objectives'][0]} {number(found.value)}, "
             f"run {found.run}")  # fmt: skip
-    say(f"files: {folder}")
+    say(f"files: {folder}" + (f"; kept in {database}" if database else ""))
 
 
 @app.command("trials")
-def list_trials(study: Study, results: Results = None, json: Json = False) -> None:
+def list_trials(
+    study: Study, results: Results = None, storage: StorageOption = None, json: Json = False
+) -> None:
     """List a study's trials, with states as Optuna names them."""
     from cider_platform.output import emit_json, emit_table
     from cider_platform.progress import said
@@ -111,7 +119,7 @@ def list_trials(study: Study, results: Results = None, json: Json = False) -> No
     from cider_platform.study import read_study
     from cider_platform.tables import number
 
-    _, trials = read_study(results_root(results), study)
+    _, trials = read_study(results_root(results), study, read_storage(storage))
     if json:
         emit_json("study.trials", [asdict(trial) for trial in trials])
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 # typer reads annotations, so these are needed when the module is imported.
-from cider_platform.commands.options import Json, Results  # noqa: TC001
+from cider_platform.commands.options import Json, Results, StorageOption, read_storage
 from cider_platform.commands.study import Study  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -24,27 +24,29 @@ Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for t
 Trial = Annotated[int, typer.Argument(help="A trial's number.", metavar="TRIAL")]
 
 
-def best(study: Study, results: Results = None, json: Json = False) -> None:
+def best(
+    study: Study, results: Results = None, storage: StorageOption = None, json: Json = False
+) -> None:
     """Show the best configuration, its scores, its run, and the command that trains it again.
 
     Example: cider-platform study best mosei-first
     """
     from cider_platform.output import emit_json
 
-    data = _best(_begun(study, results), results)
+    data = _best(_begun(study, results, storage), results)
     if json:
         emit_json("study.best", data)
     else:
         _print_best(data)
 
 
-def _begun(name: str, results: Path | None) -> optuna.Study:
+def _begun(name: str, results: Path | None, storage: str | None) -> optuna.Study:
     """Return a study that has begun."""
     from cider.errors import NothingMatchedError
     from cider_platform.roots import results_root
     from cider_platform.study import open_study
 
-    found = open_study(results_root(results), name)
+    found = open_study(results_root(results), name, read_storage(storage))
     if found is None:
         raise NothingMatchedError(f"study {name} has not begun: it has no trials")
     return found
@@ -129,7 +131,7 @@ def _print_best(data: dict[str, Any]) -> None:
     emit_line(data["train_command"])
 
 
-def export(study: Study, out: Out, results: Results = None) -> None:
+def export(study: Study, out: Out, results: Results = None, storage: StorageOption = None) -> None:
     """Write a table with a row per trial: CSV, JSON or Parquet, as the file's name ends.
 
     Example: cider-platform study export mosei-first --out trials.csv
@@ -137,11 +139,13 @@ def export(study: Study, out: Out, results: Results = None) -> None:
     from cider_platform.output import say
     from cider_platform.study_export import write_export
 
-    count = write_export(_begun(study, results), out)
+    count = write_export(_begun(study, results, storage), out)
     say(f"{count} trials written to {out}")
 
 
-def importance(study: Study, results: Results = None, json: Json = False) -> None:
+def importance(
+    study: Study, results: Results = None, storage: StorageOption = None, json: Json = False
+) -> None:
     """Show which searched fields decide whether a trial is among the best.
 
     Example: cider-platform study importance mosei-first
@@ -152,7 +156,7 @@ def importance(study: Study, results: Results = None, json: Json = False) -> Non
     from cider_platform.study import objective_names
     from cider_platform.tables import title
 
-    found = _begun(study, results)
+    found = _begun(study, results, storage)
     told = importance_of(found)
     marked = marks(found.user_attrs.get("base", {}))
     name = objective_names(found.user_attrs)[0]
@@ -172,7 +176,7 @@ def importance(study: Study, results: Results = None, json: Json = False) -> Non
     )
 
 
-def plot(study: Study, out: Folder, results: Results = None) -> None:
+def plot(study: Study, out: Folder, results: Results = None, storage: StorageOption = None) -> None:
     """Draw the history, importance, parallel coordinates and slices of a study: PNG and SVG.
 
     Example: cider-platform study plot mosei-first --out figures
@@ -180,14 +184,20 @@ def plot(study: Study, out: Folder, results: Results = None) -> None:
     from cider_platform.output import emit_line, say
     from cider_platform.plots import write_plots
 
-    written, left_out = write_plots(_begun(study, results), out)
+    written, left_out = write_plots(_begun(study, results, storage), out)
     for path in written:
         emit_line(str(path))
     for reason in left_out:
         say(reason)
 
 
-def why(study: Study, trial: Trial, results: Results = None, json: Json = False) -> None:
+def why(
+    study: Study,
+    trial: Trial,
+    results: Results = None,
+    storage: StorageOption = None,
+    json: Json = False,
+) -> None:
     """Say why a trial failed, was pruned, or stands still, and what to do.
 
     Example: cider-platform study why mosei-first 12
@@ -198,7 +208,7 @@ def why(study: Study, trial: Trial, results: Results = None, json: Json = False)
     from cider_platform.study import space_of
     from cider_platform.why import why_trial
 
-    found = _begun(study, results)
+    found = _begun(study, results, storage)
     trials = records(found, space_of(found.user_attrs))
     told = why_trial(found, trials, trial, results_root(results))
     command = _command_of(found.user_attrs, trials[trial])
@@ -262,6 +272,7 @@ def dashboard(
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
     ] = 8080,
     results: Results = None,
+    storage: StorageOption = None,
 ) -> None:
     """Show a study in the browser, as it grows; for looking only. Ctrl-C ends it.
 
@@ -276,7 +287,7 @@ def dashboard(
     from cider_platform.roots import results_root
 
     root = results_root(results)
-    with serve(StudyFolder.of(root, study), root, port) as server:
+    with serve(StudyFolder.of(root, study), root, port, read_storage(storage)) as server:
         say(
             f"study {study} at http://{HOST}:{server.server_port}/dashboard, for looking only, on "
             "this machine alone; Ctrl-C ends it"

@@ -30,10 +30,12 @@ from cider_platform.commands.options import (
     Selection,
     Settings,
     SpecOptions,
+    StorageOption,
     Store,
     TaskOption,
     build_runtime,
     build_spec,
+    read_storage,
 )
 from cider_platform.commands.search_options import (  # noqa: TC001 - typer reads annotations
     CpusPerTrial,
@@ -101,6 +103,7 @@ def tune(
     progress_timeout: ProgressTimeout = 1800.0,
     store: Store = None,
     results: Results = None,
+    storage: StorageOption = None,
     device: Device = "auto",
     log: Log = None,
     json: Json = False,
@@ -165,6 +168,7 @@ def tune(
     can_prune = len(objectives) == 1 and objectives[0].metric != ""
     plan = Plan(
         study=study or study_name(spec),
+        storage=read_storage(storage),
         spec=resolve(spec, runtime),
         space=searched,
         total=trials or dataset_defaults(spec.data.dataset).trials,
@@ -211,6 +215,7 @@ def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
     say(
         f"{title(f'study {plan.study}', marks(plan.spec.to_dict()))}: {plan.total} trials in all, "
         f"{plan.slots.slots} at a time, in {runtime.results}"
+        + (f", kept in {plan.storage}" if plan.storage else "")
     )
     shown = SearchProgress(
         metric=plan.spec.selection_metric,
