@@ -29,8 +29,8 @@ def stop_reason(
     Returns:
         ``epoch``, ``value``, ``reached``: how many trials have come as far, this one included, and
         ``better``: how many of them did better. Of asha also ``rung``, from 0, ``kept``: how many
-        go on, and ``needed``: the value that a newer trial must exceed. Of hyperband the same, within the trial's
-        bracket.
+        go on, and ``needed``: the value that a newer trial must exceed. Of hyperband the same,
+        within the trial's bracket.
     """
     step = trial.last_step
     if step is None:

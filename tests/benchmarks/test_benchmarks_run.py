@@ -103,6 +103,16 @@ def test_many_trials_prints_asks_and_what_a_trial_costs(result_of, tmp_path):
     assert all(each["ask"]["median"] > 0 for each in results.values())
 
 
+def test_asha_fidelity_prints_what_both_searches_found_and_spent(result_of):
+    options = "--scale 0.02 --trials 4 --epochs 3 --studies 1"
+    (study,) = result_of("asha_fidelity", options)["results"]["studies"]
+    full, asha = study["epochs"]
+    assert full == 12
+    assert 6 <= asha <= full
+    assert study["behind"] >= 0
+    assert study["standard_error"] > 0
+
+
 def test_report_prints_tables_with_facts_of_the_machine(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     options = ["--batch-size", "4", "--batches", "1", "--repetitions", "1"]
