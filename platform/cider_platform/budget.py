@@ -35,26 +35,25 @@ class Clock:
 
     Args:
         budget: the limits.
-        gpus_per_trial: share of GPUs that each trial holds.
-        spent_seconds: seconds that the study's finished trials took.
+        spent_gpu_seconds: GPU-seconds that the study's trials took before.
     """
 
-    def __init__(self, budget: Budget, gpus_per_trial: float, spent_seconds: float) -> None:
+    def __init__(self, budget: Budget, spent_gpu_seconds: float = 0.0) -> None:
         self._budget = budget
-        self._gpus = gpus_per_trial
-        self._spent = spent_seconds
+        self._spent = spent_gpu_seconds
         self._begun = time.monotonic()
-        self._running: dict[int, float] = {}
+        self._running: dict[int, tuple[float, float]] = {}
 
-    def begin(self, number: int) -> None:
-        """Take note that a trial was handed out."""
-        self._running[number] = time.monotonic()
+    def begin(self, number: int, gpus: float = 0.0) -> None:
+        """Take note that a trial was handed out, with its share of GPUs."""
+        self._running[number] = (time.monotonic(), gpus)
 
-    def end(self, number: int) -> float:
-        """Take note that a trial ended; return its seconds."""
-        seconds = time.monotonic() - self._running.pop(number)
-        self._spent += seconds
-        return seconds
+    def end(self, number: int) -> tuple[float, float]:
+        """Take note that a trial ended, or waits; return its seconds and its GPU-seconds."""
+        begun, gpus = self._running.pop(number)
+        seconds = time.monotonic() - begun
+        self._spent += gpus * seconds
+        return seconds, gpus * seconds
 
     @property
     def is_over(self) -> bool:
@@ -67,7 +66,7 @@ class Clock:
         if self.is_over:
             return f"its {self._budget.hours:g} hours are over"
         now = time.monotonic()
-        seconds = self._spent + sum(now - begun for begun in self._running.values())
-        if self._gpus * seconds >= 3600 * self._budget.gpu_hours:
+        spent = self._spent + sum(gpus * (now - begun) for begun, gpus in self._running.values())
+        if spent >= 3600 * self._budget.gpu_hours:
             return f"its {self._budget.gpu_hours:g} GPU-hours are used up"
         return ""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cider.errors import UsageError
 
 DRIVER_BYTES = 1_200_000_000
 """Memory of the driver and of Ray itself (measured: 0.9 GB)."""
-TRIAL_BYTES = 1_100_000_000
-"""Memory of one worker with a model of the published size (measured: 0.8 to 1.1 GB)."""
+LEAST_TRIAL_BYTES = 500_000_000
+"""No worker takes less; what one takes is measured when it trains (``cider_platform.packing``)."""
 
 _CGROUP = Path("/sys/fs/cgroup")
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +23,17 @@ class Slots:
     """How many trials run at a time, and what each of them holds."""
 
     slots: int
+    """At most, where ``is_auto``."""
     cpus_per_trial: int
     """Of each worker of a trial."""
     gpus_per_trial: float
     """Of all workers of a trial together."""
     workers: int = 1
     """Processes that train one trial together."""
+    num_gpus: int = 0
+    """GPUs there are for all trials; 0 on the CPU."""
+    is_auto: bool = False
+    """True if the memory that trials are seen to take decides how many of them share a device."""
 
     @property
     def cpus(self) -> int:
@@ -35,7 +42,7 @@ class Slots:
 
     @property
     def gpus_per_worker(self) -> float:
-        """Share of a GPU of each worker."""
+        """Share of a GPU of each worker, unless ``is_auto``."""
         return self.gpus_per_trial / self.workers
 
 
@@ -52,9 +59,10 @@ def choose_slots(
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        slots: trials at a time; None fills the machine.
+        slots: trials at a time; None is as many as their memory and the cores allow.
         cpus_per_trial: cores, and threads, of each worker of a trial.
-        gpus_per_trial: GPUs that one trial takes; None is a whole one per worker on ``cuda``.
+        gpus_per_trial: GPUs that one trial takes; None is what its memory needs, or, with several
+            workers, a whole one for each of them.
         num_gpus: GPUs there are.
         workers: processes that train one trial together.
 
@@ -67,24 +75,55 @@ def choose_slots(
             f"{slots}, {cpus_per_trial} and {workers}"
         )
     on_gpu = device.startswith("cuda")
+    # NCCL refuses two workers on one GPU, so there only whole ones can be handed out.
+    is_auto = (gpus_per_trial is None and workers == 1) if on_gpu else slots is None
+    if gpus_per_trial is not None and not on_gpu:
+        raise UsageError(
+            f"--gpus-per-trial {gpus_per_trial:g} was given, but the device is {device}; add "
+            "--device cuda"
+        )
     share = (1.0 * workers if gpus_per_trial is None else gpus_per_trial) if on_gpu else 0.0
     if device.startswith("cuda:"):
         raise UsageError(
             f"a search hands out GPUs itself, got device {device!r}; use --device cuda, and "
             "CUDA_VISIBLE_DEVICES to leave some out"
         )
-    if on_gpu and not 0 < share * (slots or 1) <= num_gpus:
+    at_least = 1 if is_auto else slots or 1
+    if on_gpu and not 0 < share * at_least <= num_gpus:
         raise UsageError(
-            f"{slots or 1} trials at a time with {share:g} GPUs each need more than the {num_gpus} "
+            f"{at_least} trials at a time with {share:g} GPUs each need more than the {num_gpus} "
             "there are, or none at all; change --slots or --gpus-per-trial"
         )
     if slots is None:
         slots = min(usable_cpus() // cpus_per_trial, _fitting_in_memory()) // workers
-        if on_gpu:
+        if on_gpu and not is_auto:
             slots = min(slots, int(num_gpus / share + 1e-9))
     return Slots(
-        slots=max(1, slots), cpus_per_trial=cpus_per_trial, gpus_per_trial=share, workers=workers
+        slots=max(1, slots),
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=share,
+        workers=workers,
+        num_gpus=num_gpus if on_gpu else 0,
+        is_auto=is_auto,
     )
+
+
+def read_auto(name: str, text: str, kind: type[Number]) -> Number | None:
+    """Return the number an option says, or None for ``auto``.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if text == "auto":
+        return None
+    try:
+        number = kind(text)
+    except ValueError:
+        number = kind(0)
+    if not 0 < number < 1_000_000:
+        whole = "a whole number of at least 1" if kind is int else "a number above 0, e.g. 0.25"
+        raise UsageError(f"{name} must be auto or {whole}; got {text!r}")
+    return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +219,7 @@ def usable_cpus() -> int:
 
 
 def _fitting_in_memory() -> int:
-    return max(1, (usable_memory() - DRIVER_BYTES) // TRIAL_BYTES)
+    return max(1, (usable_memory() - DRIVER_BYTES) // LEAST_TRIAL_BYTES)
 
 
 def usable_memory() -> int:

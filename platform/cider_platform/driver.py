@@ -14,6 +14,7 @@ from cider_platform.layout import StudyFolder
 from cider_platform.lease import hold
 from cider_platform.ledger import Ledger, TrialRecord
 from cider_platform.output import warn
+from cider_platform.packing_record import packing_of
 from cider_platform.racing import Racing
 from cider_platform.search import Search
 from cider_platform.sessions import choose_folder, ray_session, remove_left_folder
@@ -137,7 +138,7 @@ def drive(
 
             def begin() -> Search:
                 ledger = Ledger(storage, plan.study, definition)
-                spent = sum(trial.seconds for trial in ledger.trials())
+                spent = sum(trial.gpu_seconds for trial in ledger.trials())
                 return Search(
                     ledger,
                     plan.spec,
@@ -145,7 +146,8 @@ def drive(
                     results=runtime.results,
                     resolve=lambda spec: resolve(spec, runtime),
                     listener=listener.change,
-                    clock=Clock(budget, plan.slots.gpus_per_trial, spent),
+                    clock=Clock(budget, spent),
+                    packing=packing_of(plan.slots, study.packing),
                 )
 
             budget = plan.budget
@@ -197,7 +199,7 @@ def _run(
     with ray_session(
         folder,
         cpus=slots.cpus,
-        gpus=-int(-slots.slots * slots.gpus_per_trial // 1),
+        gpus=slots.num_gpus,
         threads=slots.cpus_per_trial,
     ) as watch:
         # Reads the environment when it is imported, so it must be inside the session.

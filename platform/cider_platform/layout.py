@@ -138,6 +138,11 @@ class RunFolder:
         return self.root / "fingerprint.json"
 
     @property
+    def profile(self) -> Path:
+        """Memory and time that a search's trial took, JSON."""
+        return self.root / "profile.json"
+
+    @property
     def frozen(self) -> Path:
         """Record that ends a training and opens the test split."""
         return self.root / FROZEN_FILE
@@ -243,6 +248,11 @@ class StudyFolder:
     def lease(self) -> Path:
         """Who drives the study now."""
         return self.root / "lease.json"
+
+    @property
+    def packing(self) -> Path:
+        """What trials of each shape take, and how many of them share a device; JSON."""
+        return self.root / "packing.json"
 
     @property
     def tune(self) -> Path:

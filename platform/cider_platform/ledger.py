@@ -67,6 +67,8 @@ class TrialRecord:
     """The trial whose configuration it repeats on another seed; None if it proposed its own."""
     seconds: float = field(compare=False)
     """Time it ran, summed over drivers that ended it or were asked to end."""
+    gpu_seconds: float = field(compare=False, default=0.0)
+    """The same time, times its share of GPUs."""
     error: str | None
 
 
@@ -252,10 +254,13 @@ class Ledger:
         for name, value in facts.items():
             self._live[number].set_user_attr(name, value)
 
-    def spend(self, number: int, seconds: float) -> None:
+    def spend(self, number: int, seconds: float, gpu_seconds: float = 0.0) -> None:
         """Add to the time that a running trial has taken."""
-        before = self._live[number].user_attrs.get("seconds", 0.0)
-        self.note(number, seconds=round(before + seconds, 3))
+        before = self._live[number].user_attrs
+        self.note(number, seconds=round(before.get("seconds", 0.0) + seconds, 3))
+        if gpu_seconds:
+            total = before.get("gpu_seconds", 0.0) + gpu_seconds
+            self.note(number, gpu_seconds=round(total, 3))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Store a running trial's score after an epoch; return whether to stop the trial there.
@@ -343,6 +348,7 @@ def _record(trial: FrozenTrial, axes: Mapping[str, Axis]) -> TrialRecord:
         seed=attributes.get("seed"),
         repeats=attributes.get("repeats"),
         seconds=attributes.get("seconds", 0.0),
+        gpu_seconds=attributes.get("gpu_seconds", 0.0),
         error=attributes.get("error"),
     )
 

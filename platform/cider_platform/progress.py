@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from cider_platform.space import Value
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
-_NAMES = {"COMPLETE": "complete", "RUNNING": "running", "PRUNED": "pruned", "FAIL": "failed"}
+_NAMES = {
+    "COMPLETE": "complete",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+}
 _EPOCHS = "training.epochs"
 _OTHER_LINES = 8
 """Lines of the display beside the running trials, and some of the shell above it."""
@@ -136,7 +142,7 @@ class SearchProgress:
             self._note_running(change, now)
         else:
             self._running.pop(change.number, None)
-            self._finished_here += 1
+            self._finished_here += change.state in FINISHED
         if change.state == "COMPLETE" and change.value is not None:
             is_best = self._note_best(change.value, change.number, change.values, now)
         if is_new and (not self._is_terminal or change.state == "FAIL"):
@@ -177,6 +183,7 @@ class SearchProgress:
             f"{number(change.value)}",
             "PRUNED": f"pruned at epoch {change.epoch}, {self._metric} {number(change.value)}",
             "FAIL": f"failed: {change.error}",
+            "WAITING": f"waits: {change.error}",
         }[change.state]
         return f"trial {change.number} {outcome} [{self._counts()} of {self._total}]"
 

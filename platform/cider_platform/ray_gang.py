@@ -40,9 +40,14 @@ _REASON_SECONDS = 10.0
 """How long to wait for a helper's own account after it was lost."""
 
 
-def trial_resources(slots: Slots) -> tune.PlacementGroupFactory:
-    """Return what one trial asks Tune for: a bundle for each of its workers."""
-    bundle = {"CPU": slots.cpus_per_trial, "GPU": slots.gpus_per_worker}
+def trial_resources(slots: Slots, gpus: float) -> tune.PlacementGroupFactory:
+    """Return what one trial asks Tune for: a bundle for each of its workers.
+
+    Args:
+        slots: how many workers, and the cores of each.
+        gpus: share of GPUs of all of them together.
+    """
+    bundle = {"CPU": slots.cpus_per_trial, "GPU": gpus / slots.workers}
     return tune.PlacementGroupFactory([bundle] * slots.workers)
 
 

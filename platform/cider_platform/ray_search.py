@@ -14,7 +14,6 @@ import json
 import logging
 import signal
 import threading
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -22,19 +21,12 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cider.errors import WorkerLostError
-from cider.spec import RunSpec
 from cider_platform import run_log
-from cider_platform.evaluation import objective_values
-from cider_platform.faults import sentence
 from cider_platform.layout import RunFolder
-from cider_platform.lease import hold
-from cider_platform.objectives import parse_objectives
 from cider_platform.ray_gang import Gang, trial_resources
+from cider_platform.ray_trial import heard, run_trial
 from cider_platform.ray_trials import death, forget, trial_name
-from cider_platform.search import Report
 from cider_platform.stalls import DEFAULT_SECONDS, StallWatch
-from cider_platform.trial import read_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,15 +35,13 @@ if TYPE_CHECKING:
 
     from ray.tune.experiment import Trial
 
+    from cider.spec import RunSpec
     from cider.training.trainer import EpochResult
     from cider_platform.capacity import Slots
     from cider_platform.search import Search
     from cider_platform.trial import Runtime
 
     Train = Callable[[RunSpec, Runtime], Iterator[EpochResult]]
-
-MAX_WORKER_DEATHS = 2
-"""How often a trial whose worker died is started again; it goes on from its checkpoint."""
 
 
 class SearchInterruptedError(BaseException):
@@ -82,65 +72,6 @@ def _driving() -> Iterator[None]:
         raise _DriverError(error) from error
 
 
-def run_trial(config: dict[str, Any], train: Train, runtime: Runtime) -> None:
-    """Train one trial in a worker, reporting to Tune after every epoch.
-
-    The run's past, if it has one, is reported first and in one message, so that the study knows
-    every epoch of it.
-
-    Args:
-        config: ``number`` of the trial, ``spec``, the resolved spec as JSON, ``run``, its id as the
-            driver knows it, and ``objectives``, their names.
-        train: yields epoch results.
-        runtime: where and how to run.
-    """
-    spec = RunSpec.from_dict(json.loads(config["spec"]))
-    if spec.run_id != config["run"]:
-        text = (
-            f"the worker would train run {spec.run_id} where the search asked for {config['run']}: "
-            "its code is of another version; end the search and give the same command again"
-        )
-        _say(Report(history=[], error=text))
-        return
-    folder = RunFolder.of(runtime.results, spec.run_id)
-    # Another trial or command may be training the same configuration: wait, then reuse its run.
-    with hold(folder.lease, f"run {spec.run_id}", wait=True):
-        past = read_epochs(folder.epochs)
-        history = [(epoch["epoch"], epoch["best_score"]) for epoch in past]
-        if past:
-            is_last = _is_last(spec, past[-1]["epoch"], past[-1]["best_epoch"])
-            _say(Report(history=history, is_last=is_last))
-        try:
-            with run_log.attempt(folder, f"trial {config['number']}", in_worker=True):
-                for result in train(spec, runtime):
-                    history = [(result.epoch, result.best_score)]
-                    is_last = _is_last(spec, result.epoch, result.best_epoch)
-                    _say(Report(history=history, is_last=is_last))
-                objectives = parse_objectives(config["objectives"], spec)
-                is_score = len(objectives) == 1 and objectives[0].is_score_of(spec)
-                values = None if is_score else objective_values(folder, runtime, objectives)
-        except WorkerLostError:
-            raise  # as if this process had died: Tune starts the trial again
-        except Exception as error:
-            _say(Report(history=[], error=sentence(error, folder.root)))
-            return
-        _say(Report(history=history[-1:], is_last=True, is_finished=True, values=values))
-
-
-def _is_last(spec: RunSpec, epoch: int, best_epoch: int) -> bool:
-    training = spec.training
-    return epoch >= training.epochs or epoch - best_epoch >= training.patience
-
-
-def _say(report: Report) -> None:
-    tune.report({"report": json.dumps(asdict(report)), "epoch": report.epoch})
-
-
-def _heard(result: dict[str, Any]) -> Report:
-    values = json.loads(result["report"])
-    return Report(**{**values, "history": [tuple(pair) for pair in values["history"]]})
-
-
 class _NotSaved:
     """Tune pickles what it is given into snapshots that nobody reads: this leaves nothing there."""
 
@@ -151,23 +82,29 @@ class _NotSaved:
 class _StudySearcher(_NotSaved, Searcher):
     """Asks the search for jobs; what comes of them arrives at the scheduler and the callback."""
 
-    def __init__(self, search: Search, numbers: dict[str, int]) -> None:
+    def __init__(self, search: Search) -> None:
         super().__init__(metric="epoch", mode="max")
         self._search = search
-        self._numbers = numbers
+        self._numbers: dict[str, int] = {}
+        """The trial of each of Tune's that has not ended."""
+        self._latest: dict[int, str] = {}
+        """Tune's trial that is a trial's present one."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:  # noqa: ANN401 - FINISHED is text
         with _driving():
             job = self._search.next_job()
         if job is None:
-            return Searcher.FINISHED
+            return Searcher.FINISHED if self._search.is_over else None
         self._numbers[trial_id] = job.number
+        self._latest[job.number] = trial_id
         spec = json.dumps(job.spec.to_dict())
         return {
             "number": job.number,
             "run": job.spec.run_id,
             "spec": spec,
             "objectives": self._search.ledger.definition["objectives"],
+            "shape": job.shape,
+            "gpus": self._search.packing.gpus(job.number),
         }
 
     def on_trial_complete(
@@ -176,9 +113,11 @@ class _StudySearcher(_NotSaved, Searcher):
         result: dict[str, Any] | None = None,  # noqa: ARG002 - the scheduler has seen it
         error: bool = False,
     ) -> None:
-        if not error:
+        number = self._numbers.pop(trial_id)
+        # A trial that was put back may have another worker by now.
+        if not error and self._latest[number] == trial_id:
             with _driving():
-                self._search.on_lost(self._numbers[trial_id], "")
+                self._search.on_lost(number, "")
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing: the study is the only truth."""
@@ -193,10 +132,9 @@ class _StudySearcher(_NotSaved, Searcher):
 class _StudyScheduler(_NotSaved, FIFOScheduler):
     """Passes reports on, and stops what the study's pruner stops."""
 
-    def __init__(self, search: Search, numbers: dict[str, int]) -> None:
+    def __init__(self, search: Search) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._search = search
-        self._numbers = numbers
 
     def on_trial_result(
         self,
@@ -205,7 +143,7 @@ class _StudyScheduler(_NotSaved, FIFOScheduler):
         result: dict[str, Any],
     ) -> str:
         with _driving():
-            stop = self._search.on_report(self._numbers[trial.trial_id], _heard(result))
+            stop = self._search.on_report(trial.config["number"], heard(result))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 
@@ -261,7 +199,6 @@ class _StudyCallback(_NotSaved, tune.Callback):
 
     def _end_stuck(self, trial: Trial) -> None:
         """Kill a trial's worker, which nothing else can interrupt, and let the trial fail."""
-        trial.max_failures = 0  # it would be started again, and stall again
         worker = trial.temporary_state.ray_actor
         assert worker is not None, "a running trial has a worker"
         ray.kill(worker)
@@ -289,19 +226,7 @@ class _StudyCallback(_NotSaved, tune.Callback):
     ) -> None:
         with _driving():
             self._check()  # if the cluster died, the trial did nothing wrong
-            self._search.on_lost(
-                trial.config["number"],
-                f"its worker process died {MAX_WORKER_DEATHS + 1} times: {death(trial)}",
-            )
-
-    def on_trial_recover(
-        self,
-        iteration: int,  # noqa: ARG002
-        trials: list[Trial],  # noqa: ARG002
-        trial: Trial,
-        **info: object,  # noqa: ARG002
-    ) -> None:
-        self._search.on_worker_death(trial.config["number"], death(trial))
+            self._search.on_death(trial.config["number"], death(trial))
 
 
 def run_on_ray(
@@ -334,28 +259,28 @@ def run_on_ray(
             run_trial(config, train, runtime)
             return
         with Gang(train, slots) as gang:
-            run_trial(config, gang.train, runtime)
+            run_trial(config, gang.train, runtime, num_workers=slots.workers)
 
     # It would list failed trials by Tune's names at the end; they have been told one by one.
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
-    numbers: dict[str, int] = {}
     with _signals() as received:
         tuner = tune.Tuner(
-            tune.with_resources(trainable, trial_resources(slots)),
+            tune.with_resources(trainable, lambda config: trial_resources(slots, config["gpus"])),
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 max_concurrent_trials=slots.slots,
                 reuse_actors=True,
                 trial_name_creator=trial_name,
                 trial_dirname_creator=trial_name,
-                search_alg=_StudySearcher(search, numbers),
-                scheduler=_StudyScheduler(search, numbers),
+                search_alg=_StudySearcher(search),
+                scheduler=_StudyScheduler(search),
             ),
             run_config=tune.RunConfig(
                 name=folder.name,
                 storage_path=str(folder.parent),
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
+                # The search lets a trial go on itself: it may need more room than it had.
+                failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[
                     _StudyCallback(
                         search,

@@ -35,6 +35,8 @@ _BEGIN = re.compile(r"(.*) on (\S+), process (\d+), OOM kills (\d+|\?)")
 _LONGEST_READ = 1_000_000
 """Bytes read from the end of a log: more than the tracebacks of one attempt."""
 OOM_KILLED = "meanwhile the kernel ended processes here for lack of memory"
+MORE_ROOM = "queued again, to go on from its checkpoint"
+"""In what the driver of a search notes when memory ran out."""
 _LONGEST_REASON = 400
 _MOST_WARNINGS = 20
 """Python warnings that one attempt writes down."""
@@ -96,16 +98,21 @@ def attempt(folder: RunFolder, what: str, *, in_worker: bool = False) -> Iterato
         note(folder, "end", f"finished, peak memory {_peak()}")
 
 
-def lost(folder: RunFolder, reason: str) -> None:
-    """Write down, in the driver, that the process that trained a run died without a word."""
+def lost(folder: RunFolder, reason: str) -> str:
+    """Write down, in the driver, that the process that trained a run died without a word.
+
+    Returns:
+        the reason, and whether the kernel has ended processes for lack of memory meanwhile.
+    """
     if not folder.root.is_dir():
-        return
+        return reason
     before, after = last_begin(read(folder)), oom_kills()
     if before is not None and before.host == socket.gethostname():
         more = 0 if before.oom_kills is None or after is None else after - before.oom_kills
         if more > 0:
             reason += f"\n{OOM_KILLED} ({more} since the run began)"
     note(folder, "lost", reason)
+    return reason
 
 
 def read(folder: RunFolder) -> list[Entry]:

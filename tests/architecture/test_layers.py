@@ -61,7 +61,10 @@ ENGINEERING = {
         "why",
     ),
     "optuna_dashboard": ("dashboard",),
-    "ray": ("ray_gang", "ray_group", "ray_search", "ray_train", "ray_trials", "sessions"),
+    "ray": (
+        *("ray_gang", "ray_group", "ray_search", "ray_train", "ray_trial", "ray_trials"),
+        "sessions",
+    ),
     "rich": ("output", "progress"),
     "sqlalchemy": ("database", "storage", "storage_lease"),
     "tensorboardX": ("tracking",),

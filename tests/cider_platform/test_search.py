@@ -9,7 +9,7 @@ from cider.errors import CiderError
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, OptimizerConfig, RunSpec, TextEncoderConfig, TrainingConfig
 from cider_platform.assembly import Runtime, resolve
-from cider_platform.capacity import choose_slots, usable_cpus, usable_memory
+from cider_platform.capacity import choose_slots, read_auto, usable_cpus, usable_memory
 from cider_platform.layout import RunFolder, StudyFolder
 from cider_platform.ledger import Ledger
 from cider_platform.search import Report, Search, dataset_defaults
@@ -185,12 +185,25 @@ def test_slots_fill_cores_memory_and_gpus():
     gpu = choose_slots("cuda", gpus_per_trial=0.5, num_gpus=1)
     assert gpu.gpus_per_trial == 0.5
     assert gpu.slots <= 2
+    assert not gpu.is_auto
+    # Several trials may share the one GPU: their memory decides.
+    assert choose_slots("cuda", num_gpus=1, slots=4).slots == 4
+    assert choose_slots("cuda", num_gpus=1, slots=4).is_auto
+    assert choose_slots("cpu").is_auto
+    assert not choose_slots("cpu", slots=2).is_auto
+    assert not choose_slots("cuda", num_gpus=2, workers=2).is_auto
+    assert (read_auto("--slots", "auto", int), read_auto("--slots", "3", int)) == (None, 3)
+    for text, kind in (("0", int), ("-1", float), ("2.5", int), ("nan", float), ("all", int)):
+        with pytest.raises(CiderError, match="--slots must be auto or a"):
+            read_auto("--slots", text, kind)
     for wrong in ({"slots": 0}, {"cpus_per_trial": 0}):
         with pytest.raises(CiderError, match="at least 1"):
             choose_slots("cpu", **wrong)
-    for wrong in ({"gpus_per_trial": 2}, {"gpus_per_trial": 0}, {"slots": 2}):
+    for wrong in ({"gpus_per_trial": 2}, {"gpus_per_trial": 0}, {"slots": 2, "workers": 2}):
         with pytest.raises(CiderError, match="gpus-per-trial"):
             choose_slots("cuda", num_gpus=1, **wrong)
+    with pytest.raises(CiderError, match=r"--gpus-per-trial 0\.5 was given, but the device is cpu"):
+        choose_slots("cpu", gpus_per_trial=0.5)
     with pytest.raises(CiderError, match="CUDA_VISIBLE_DEVICES"):
         choose_slots("cuda:1", num_gpus=2)
 

@@ -80,12 +80,12 @@ def test_objective_at_a_rate_needs_a_protocol_with_rates():
 def test_clock_counts_running_and_finished_trials_against_gpu_hours(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
-    clock = Clock(Budget(gpu_hours=1.0), gpus_per_trial=0.5, spent_seconds=1800.0)
-    clock.begin(1)
+    clock = Clock(Budget(gpu_hours=1.0), spent_gpu_seconds=900.0)
+    clock.begin(1, gpus=0.5)
     now[0] = 3600.0
     assert clock.used_up == ""  # half a GPU for 1.5 hours
-    assert clock.end(1) == 3600.0
-    clock.begin(2)
+    assert clock.end(1) == (3600.0, 1800.0)
+    clock.begin(2, gpus=0.5)
     now[0] = 5400.0
     assert clock.used_up == "its 1 GPU-hours are used up"
     assert not clock.is_over
@@ -94,7 +94,7 @@ def test_clock_counts_running_and_finished_trials_against_gpu_hours(monkeypatch)
 def test_clock_stops_running_trials_when_the_hours_are_over(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
-    clock = Clock(Budget(hours=0.5), gpus_per_trial=0.0, spent_seconds=0.0)
+    clock = Clock(Budget(hours=0.5))
     now[0] = 1799.0
     assert (clock.is_over, clock.used_up) == (False, "")
     now[0] = 1800.0

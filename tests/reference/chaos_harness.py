@@ -26,8 +26,7 @@ from cider_platform import processes
 from cider_platform.driver import MAX_CLUSTER_DEATHS
 from cider_platform.layout import RunFolder, StudyFolder
 from cider_platform.ledger import Ledger
-from cider_platform.ray_search import MAX_WORKER_DEATHS
-from cider_platform.search import Report, Search
+from cider_platform.search import MAX_WORKER_DEATHS, Report, Search
 from cider_platform.study import define, open_storage, open_study, read_study
 from cider_platform.why import why_trial
 

@@ -143,12 +143,12 @@ Sampler = Annotated[
     typer.Option(help="What proposes configurations.", rich_help_panel=_SEARCH),
 ]
 NumSlots = Annotated[
-    int | None,
+    str,
     typer.Option(
         "--slots",
-        min=1,
-        help="Trials at a time; default: as many as cores, memory and GPUs carry.",
-        show_default=False,
+        metavar="auto|N",
+        help="Trials at a time; auto: as many as fit, by the memory that the first one takes in "
+        "its first epoch, and at most as many as there are cores for.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -167,10 +167,12 @@ WorkersPerTrial = Annotated[
     ),
 ]
 GpusPerTrial = Annotated[
-    float | None,
+    str,
     typer.Option(
-        help="Share of a GPU that one trial takes, e.g. 0.25; default: a whole one per worker.",
-        show_default=False,
+        "--gpus-per-trial",
+        metavar="auto|SHARE",
+        help="Share of a GPU that one trial takes, e.g. 0.25; auto: by the memory that the first "
+        "one takes in its first epoch, or a whole one per worker with several workers.",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -96,9 +96,9 @@ def tune(
     final_seeds: FinalSeeds = 0,
     hours: Hours = None,
     gpu_hours: GpuHours = None,
-    slots: NumSlots = None,
+    slots: NumSlots = "auto",
     cpus_per_trial: CpusPerTrial = 1,
-    gpus_per_trial: GpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = "auto",
     workers_per_trial: WorkersPerTrial = 1,
     progress_timeout: ProgressTimeout = 1800.0,
     store: Store = None,
@@ -143,7 +143,7 @@ def tune(
     import torch
 
     from cider_platform.budget import Budget
-    from cider_platform.capacity import choose_slots
+    from cider_platform.capacity import choose_slots, read_auto
     from cider_platform.driver import Plan
     from cider_platform.objectives import parse_objectives
     from cider_platform.pruning import pruner_definition
@@ -154,9 +154,9 @@ def tune(
 
     chosen = choose_slots(
         runtime.device,
-        slots=slots,
+        slots=read_auto("--slots", slots, int),
         cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
+        gpus_per_trial=read_auto("--gpus-per-trial", gpus_per_trial, float),
         num_gpus=torch.cuda.device_count(),
         workers=workers_per_trial,
     )
@@ -214,7 +214,7 @@ def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
     train = tracked(train_run, log, plan.study, runtime.results)
     say(
         f"{title(f'study {plan.study}', marks(plan.spec.to_dict()))}: {plan.total} trials in all, "
-        f"{plan.slots.slots} at a time, in {runtime.results}"
+        f"{'at most ' * plan.slots.is_auto}{plan.slots.slots} at a time, in {runtime.results}"
         + (f", kept in {plan.storage}" if plan.storage else "")
     )
     shown = SearchProgress(
