@@ -210,8 +210,8 @@ class Packing:
         """
         running = self._running[number]
         more = more_room(running.room)
-        if more is not None:
-            self._least[running.shape] = max(self._least.get(running.shape, 0.0), more)
+        least = 1.0 if more is None else more
+        self._least[running.shape] = max(self._least.get(running.shape, 0.0), least)
         return more
 
     def learn(self, number: int, profile: Profile) -> bool:

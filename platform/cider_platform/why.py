@@ -204,6 +204,10 @@ def _explained(record: RunRecord | None, **facts: Any) -> Explanation:  # noqa: 
         return Explanation(**facts)
     entries = run_log.read(record.folder)
     begins = [entry for entry in entries if entry.kind == "begin"]
+    shortages = [each.text for each in entries if run_log.MORE_ROOM in each.text]
+    if shortages and record.state != "FAILED":
+        facts["summary"] += f"; memory ran out on the way: {shortages[-1]}"
+        facts["memory_ran_out"] = True
     last, status = run_log.last_begin(entries), record.status
     known: dict[str, Any] = {
         "state": record.state,
