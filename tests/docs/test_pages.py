@@ -317,7 +317,8 @@ def test_files_page_lists_exactly_what_a_run_writes(text_of, tmp_path):
     ended = names_on_disk(folder.root)
     assert begun - ended == {"checkpoint/last.safetensors"}
     found = {name.replace("rmfm-0.5", "<protocol>-<rate>") for name in begun | ended}
-    assert found | {"lease.json"} == listed  # the lease belongs to the commands train and tune
+    # These belong to the commands train and tune.
+    assert found | {"lease.json", "profile.json"} == listed
 
 
 def test_files_page_lists_every_file_of_a_study(text_of):
