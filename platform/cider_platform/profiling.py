@@ -39,7 +39,8 @@ class Meter:
         if self._is_gpu:
             import torch  # noqa: PLC0415 - only where there is a GPU
 
-            torch.cuda.reset_peak_memory_stats()
+            if torch.cuda.is_available():  # else the training itself says so in a sentence
+                torch.cuda.reset_peak_memory_stats()
         else:
             # The peak of this process, which may have trained another run before.
             with contextlib.suppress(OSError):
