@@ -156,7 +156,8 @@ def last_failure(path: Path) -> str:
     except OSError:
         return "no reason is known"
     told = " ".join(re.split(r"^Failure # .*$", text, flags=re.M)[-1].split())
-    found = re.search(r"Worker exit type: .*", told)
+    # What stands before it is Ray's own traceback, longer than a reason may be.
+    found = re.search(r"Worker exit type: .*", told) or re.search(r"ray\.exceptions\.\w+: .*", told)
     facts = re.split(
         r" (?:Some common causes|There are some potential)", found[0] if found else told
     )

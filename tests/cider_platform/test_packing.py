@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, LossConfig, OptimizerConfig, RunSpec, TrainingConfig
-from cider_platform import packing, packing_record
+from cider_platform import packing, packing_record, run_log
 from cider_platform.budget import Budget, Clock
 from cider_platform.capacity import Slots, usable_memory
+from cider_platform.diagnosis import Evidence, cause_of
 from cider_platform.faults import is_out_of_memory, memory_words, sentence
 from cider_platform.layout import RunFolder, StudyFolder, read_json
 from cider_platform.ledger import Ledger
@@ -25,7 +26,7 @@ from cider_platform.packing import (
     trials_per_device,
 )
 from cider_platform.packing_record import packing_of
-from cider_platform.profiling import Meter
+from cider_platform.profiling import CONTEXT_BYTES, Meter, give_back
 from cider_platform.search import MAX_WORKER_DEATHS, Report, Search
 from cider_platform.space import parse_axis
 from cider_platform.study import define, open_storage, open_study, read_study
@@ -237,6 +238,20 @@ def test_meter_sees_what_a_training_holds_and_says_so_once():
     assert fresh.peak_bytes < after.peak_bytes / 2
 
 
+@pytest.mark.gpu
+def test_meter_sees_what_torch_reserved_of_a_gpu():
+    torch = pytest.importorskip("torch")
+    meter = Meter("cuda")
+    held = torch.empty(GIB, dtype=torch.uint8, device="cuda")
+    seen = meter.profile("s", 1, 0.5)
+    assert GIB + CONTEXT_BYTES <= seen.peak_bytes < GIB + CONTEXT_BYTES + 2**26
+    assert seen.available_bytes > seen.peak_bytes
+    assert seen.device == "cuda"
+    del held
+    give_back("cuda")
+    assert torch.cuda.memory_reserved() == 0
+
+
 class OutOfMemoryError(RuntimeError):
     """Named like torch's."""
 
@@ -358,6 +373,24 @@ def test_worker_that_was_killed_for_memory_gets_more_room(search, tmp_path, reas
     tried.on_death(0, "Worker exit type: SYSTEM_ERROR Worker exit detail: it died")
     assert tried.next_job() == job
     assert tried.packing.room(0) == 0.5, "another death is no reason for more room"
+
+
+def test_reason_of_a_worker_that_ray_ended_for_memory_is_found_behind_its_traceback(tmp_path):
+    frames = "".join(
+        f'  File "/packages/ray/tune/module_{number}.py", line {number}, in resolve_future\n'
+        "    result = ray.get(future)\n"
+        for number in range(8)
+    )
+    written = tmp_path / "error.txt"
+    written.write_text(
+        "Failure # 1 (occurred at 2026-01-01_00-00-00)\nTraceback (most recent call last):\n"
+        f"{frames}"
+        "ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.\n"
+        "Memory on the node was 15.1GB / 16.0GB (0.95), which exceeds the threshold of 0.95."
+    )
+    reason = run_log.last_failure(written)
+    assert reason.startswith("ray.exceptions.OutOfMemoryError: Task was killed due to the node")
+    assert cause_of(Evidence(text=reason)).is_memory
 
 
 def test_worker_that_dies_again_and_again_fails_its_trial(search, tmp_path):
