@@ -248,7 +248,8 @@ class Search:
             return
         told = run_log.lost(RunFolder.of(self._results, job.spec.run_id), reason)
         cause = cause_of(Evidence(text=told))
-        if cause is not None and cause.is_memory:
+        # With a whole device there is no more room, but it may have been another program's fault.
+        if cause is not None and cause.is_memory and self.packing.room(number) < 1:
             self._give_more_room(job, f"its worker was ended for lack of memory ({reason})")
         elif self._deaths[number] < MAX_WORKER_DEATHS:
             self._deaths[number] += 1

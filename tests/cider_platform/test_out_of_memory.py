@@ -137,6 +137,14 @@ def test_worker_that_was_killed_for_memory_gets_more_room(search, tmp_path, reas
     tried.on_death(0, "Worker exit type: SYSTEM_ERROR Worker exit detail: it died")
     assert tried.next_job() == job
     assert tried.packing.room(0) == 0.5, "another death is no reason for more room"
+    tried.on_death(0, reason)
+    assert tried.next_job() == job
+    # It may have been another program that took the memory, so the trial is not given up at once.
+    tried.on_death(0, reason)
+    assert tried.next_job() == job
+    tried.on_death(0, reason)
+    assert tried.next_job().number == 1
+    assert tried.ledger.trials()[0].error == f"its worker process died 3 times: {reason}"
 
 
 def test_reason_of_a_worker_that_ray_ended_for_memory_is_found_behind_its_traceback(tmp_path):
