@@ -143,6 +143,7 @@ def test_trial_has_as_many_threads_as_cores(shortage):
     assert {each[3] for each in begun} == {"2"}
 
 
+@pytest.mark.slow
 def test_first_trial_is_profiled_alone_and_goes_on_beside_others_from_its_checkpoint(
     tmp_path, capsys
 ):
