@@ -21,7 +21,6 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cider_platform import run_log
 from cider_platform.layout import RunFolder
 from cider_platform.ray_gang import Gang, trial_resources
 from cider_platform.ray_trial import heard, run_trial
