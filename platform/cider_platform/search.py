@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cider_platform.space import Value
 
 MAX_WORKER_DEATHS = 2
-"""How often a trial whose worker died is started again; it goes on from its checkpoint."""
+"""How often a trial whose worker died is started again without having come further since."""
 _ENCODER = "text_encoder.source"
 _NO_LIMIT = 1_000_000
 
@@ -156,6 +156,9 @@ class Search:
         self._waiting: dict[int, Job] = {}
         """Those of the jobs that no worker has, in the order in which they get one."""
         self._deaths: Counter[int] = Counter()
+        """Of each trial, the deaths of its workers since it came further than ever."""
+        self._furthest: Counter[int] = Counter()
+        """Of each trial, the last epoch of this command."""
         self._has_asked_all = False
 
     def next_job(self) -> Job | None:
@@ -234,6 +237,10 @@ class Search:
         holds_too_much = report.profile is not None and self.packing.learn(
             number, Profile(**report.profile)
         )
+        # A worker that began again repeats what is known before it trains on.
+        if report.epoch > self._furthest[number]:
+            self._furthest[number] = report.epoch
+            self._deaths[number] = 0
         prune = False
         with self.ledger.together():
             for epoch, value in report.history:

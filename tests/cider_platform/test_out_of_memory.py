@@ -176,6 +176,22 @@ def test_worker_that_dies_again_and_again_fails_its_trial(search, tmp_path):
     assert (record.state, record.error) == ("FAIL", "its worker process died 3 times: SIGKILL")
 
 
+def test_deaths_count_only_while_a_trial_comes_no_further(search, tmp_path):
+    tried = search(Packing(limit=4, room=0.25))
+    begin_run(tried, tmp_path)
+    for epoch in range(1, 3 * MAX_WORKER_DEATHS):  # a machine that is taken away every night
+        tried.on_report(0, Report(history=[(each, 0.5) for each in range(1, epoch + 1)]))
+        tried.on_death(0, "SIGKILL")
+        assert tried.next_job().number == 0
+    for _ in range(MAX_WORKER_DEATHS):
+        # The new worker tells what is known, and dies before another epoch.
+        tried.on_report(0, Report(history=[(each, 0.5) for each in range(1, epoch + 1)]))
+        assert tried.ledger.trials()[0].state == "RUNNING"
+        tried.on_death(0, "SIGKILL")
+        tried.next_job()
+    assert tried.ledger.trials()[0].state == "FAIL"
+
+
 def test_gpu_trial_that_was_alone_is_begun_again_with_its_share(search, tmp_path):
     tried = search(Packing(limit=4, on_gpu=True), clock=Clock(Budget()))
     job = begin_run(tried, tmp_path)

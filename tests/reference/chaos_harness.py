@@ -32,6 +32,7 @@ from cider_platform.why import why_trial
 
 HERE = Path(__file__).parent
 PATIENCE_SECONDS = 240
+GOING_ON = ("RUNNING", "WAITING")
 NAMES = {"raylet": "raylet", "head": "gcs_server"}
 
 
@@ -136,9 +137,9 @@ class Driver:
         return [each for each in self.descendants().values() if each.name == NAMES[kind]]
 
     def running(self):
-        """Return the numbers of the trials that it says are running."""
+        """Return the numbers of the trials that it says are running, or wait for a new worker."""
         states = dict(re.findall(r"^trial (\d+) (\w+) ", self.said(), flags=re.MULTILINE))
-        return [int(number) for number, state in states.items() if state == "RUNNING"]
+        return [int(number) for number, state in states.items() if state in GOING_ON]
 
 
 @dataclass
@@ -283,7 +284,7 @@ def undisturbed(options):
         else:
             last = (result.epoch, result.best_score)
             search.on_report(job.number, Report(history=[last], is_finished=True))
-    return [row(trial) for trial in ledger.trials()]
+    return json.loads(json.dumps([row(trial) for trial in ledger.trials()]))
 
 
 def states_on_disk(results, trials):
