@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 import platform
+import re
 import secrets
 import shutil
 import sysconfig
@@ -137,7 +138,8 @@ def remove_folder(folder: Path) -> None:
     A killed driver takes Ray's main processes with it, but their helpers live on for a minute, and
     a worker that is stuck for ever.
     """
-    if folder.name.startswith(_PREFIX):
+    # The name may come from a lease that anyone could have written.
+    if re.fullmatch(rf"{_PREFIX}[0-9a-f]{{8}}", folder.name):
         processes.end_all_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,7 +6,6 @@ folders and studies say what is done.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,18 +14,15 @@ from cider.errors import CiderError
 from cider_platform import faults
 from cider_platform.driver import drive
 from cider_platform.grids.grid import Grid, store_grid
-from cider_platform.grids.states import CellState, cell_specs, cell_state, run_state
 from cider_platform.grids.stopping import Stopping
-from cider_platform.grids.work import Task
+from cider_platform.grids.tasks import Task, tasks_of
 from cider_platform.layout import GridFolder, RunFolder, now, write_json_atomic
 from cider_platform.lease import hold
 from cider_platform.sessions import choose_folder, cluster_session, remove_left_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from cider.condition import Condition
     from cider.spec import RunSpec
     from cider_platform.capacity import Slots
     from cider_platform.driver import Listener
@@ -172,7 +168,7 @@ class _Driver:
     def run(self, lease: Lease) -> None:
         """Train and evaluate what is missing."""
         tasks = [] if self.received else tasks_of(
-            self.grid, self.runtime, retry_failed=self.how.retry_failed
+            self.grid, self.runtime.results, retry_failed=self.how.retry_failed
         )  # fmt: skip
         if not tasks:
             return
@@ -235,49 +231,3 @@ def _score(runtime: Runtime, run: str) -> str:
     return f" after {result.get('epochs', '?')} epochs, {result.get('metric', 'score')} " + number(
         result["score"]
     )
-
-
-def tasks_of(grid: Grid, runtime: Runtime, *, retry_failed: bool) -> list[Task]:
-    """Return the runs of a grid that are to be trained or evaluated, each once, in their order.
-
-    Args:
-        grid: the cells; one whose search is not over has no runs yet.
-        runtime: names the results.
-        retry_failed: True takes up failed runs too.
-    """
-    return list(_tasks(grid.id, missing_runs(grid, runtime.results, retry_failed=retry_failed)))
-
-
-def missing_runs(
-    grid: Grid, results: Path, *, retry_failed: bool
-) -> list[tuple[RunSpec, tuple[Condition, ...], str]]:
-    """Return spec, conditions and cell's name of the runs that are to be done, each run once."""
-    found: dict[str, tuple[RunSpec, dict[Condition, None], str]] = {}
-    for cell in grid.cells:
-        for spec in cell_specs(results, cell):
-            _, conditions, _ = found.setdefault(spec.run_id, (spec, {}, cell.name))
-            conditions |= dict.fromkeys(cell.conditions)
-    kept = []
-    for run, (spec, conditions, name) in found.items():
-        state = run_state(results, run, spec.seed, tuple(conditions)).state
-        if state != "done" and (retry_failed or state != "failed"):
-            kept.append((spec, tuple(conditions), name))
-    return kept
-
-
-def _tasks(
-    grid_id: str, runs: Sequence[tuple[RunSpec, tuple[Condition, ...], str]]
-) -> Iterator[Task]:
-    for number, (spec, conditions, name) in enumerate(runs):
-        yield Task(
-            number=number,
-            run=spec.run_id,
-            spec=json.dumps(spec.to_dict()),
-            conditions=conditions,
-            what=f"grid {grid_id}: {name}, seed {spec.seed}",
-        )
-
-
-def cell_states(grid: Grid, results: Path) -> list[CellState]:
-    """Return what has become of every cell."""
-    return [cell_state(results, cell) for cell in grid.cells]

@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from cider_platform import run_log
-from cider_platform.grids.work import Task, work
+from cider_platform.grids.work import work
 from cider_platform.layout import RunFolder
 from cider_platform.lease import has_living_owner
 from cider_platform.stalls import StallWatch
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
     from cider_platform.capacity import Slots
+    from cider_platform.grids.tasks import Task
     from cider_platform.ray_search import Train
     from cider_platform.trial import Runtime
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cider.condition import Condition
     from cider.spec import RunSpec
     from cider_platform.grids.cells import Cell
+    from cider_platform.grids.grid import Grid
 
 State = Literal["done", "running", "waiting", "stopped", "failed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -116,6 +117,11 @@ def cell_state(results: Path, cell: Cell) -> CellState:
         for run, seed in zip(cell.run_ids, cell.seeds, strict=True)
     )
     return CellState(cell=cell, state=_worst(runs), runs=runs)
+
+
+def cell_states(grid: Grid, results: Path) -> list[CellState]:
+    """Return what has become of every cell of a grid."""
+    return [cell_state(results, cell) for cell in grid.cells]
 
 
 def _searched(results: Path, cell: Cell) -> CellState:

@@ -6,7 +6,6 @@ No engine is imported here: ``ray_runs`` calls ``work`` in another process.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cider.spec import RunSpec
@@ -19,24 +18,9 @@ from cider_platform.lease import hold
 
 if TYPE_CHECKING:
     from cider.condition import Condition
+    from cider_platform.grids.tasks import Task
     from cider_platform.ray_search import Train
     from cider_platform.trial import Runtime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A run that is to be trained and evaluated; cells that share it share the task."""
-
-    number: int
-    """Place in the grid's list of work."""
-    run: str
-    """The run's id, as the driver knows it."""
-    spec: str
-    """The resolved spec, JSON."""
-    conditions: tuple[Condition, ...]
-    """Of all cells that the run belongs to."""
-    what: str
-    """The grid and the cell, for the run's log and for messages."""
 
 
 def work(task: Task, train: Train, runtime: Runtime) -> str:
