@@ -168,7 +168,7 @@ def read_exclude(
     listed = [tables] if isinstance(tables, dict) else tables
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise UsageError(f"[[exclude]] are tables of axes and values, got {str(tables)[:60]}")
-    written = {axis.name: axis for axis in read_axes(in_file, ())[0]}
+    written = _in_file(in_file)[0] if listed else {}
     found = []
     for table in listed:
         partial: dict[str, tuple[str, ...]] = {}

@@ -6,11 +6,12 @@ choices, then every other field. So a cell and a ``train`` command that say the 
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from cider import missing
+from cider import missing, models
 from cider.behaviour import with_behaviour
 from cider.data.synthetic import canonical_name, is_synthetic
 from cider.errors import UsageError
@@ -21,7 +22,7 @@ from cider_platform.layout import check_name
 from cider_platform.search import dataset_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 Value = Any
 """A value of a field: truth value, number, text, or a list of numbers."""
@@ -57,27 +58,29 @@ def field_name(where: str, name: str, model: str | None = None) -> str:
         UsageError: if no spec has such a field.
     """
     name = _LONG_NAMES.get(name, name)
-    known = {*SHORT_NAMES, BEHAVIOUR, *_paths(model)}
+    if name in SHORT_NAMES or name == BEHAVIOUR or name in _paths(model or "cider"):
+        return name
+    known = {*SHORT_NAMES, BEHAVIOUR}
+    # Only for a name that CIDer does not have: this reads what is installed.
+    for each in models.names() if model is None else [model]:
+        known |= _paths(each)
     if name not in known:
         raise unknown(f"field in {where}", name, known)
     return name
 
 
-def _paths(model: str | None) -> Iterator[str]:
-    from cider import models  # noqa: PLC0415 - reads the entry points of installed packages
-
+@functools.cache
+def _paths(model: str) -> frozenset[str]:
+    """Return the dotted paths of a spec's fields, without those that have short names."""
     spec = RunSpec()
+    found = {f"model.{each.name}" for each in fields(config_class(model))}
     for group in fields(spec):
         value = getattr(spec, group.name)
         if not is_dataclass(value):
-            yield group.name
+            found.add(group.name)
         elif group.name != "model":
-            for each in fields(value):
-                path = f"{group.name}.{each.name}"
-                if path not in _FILLED_IN and path not in _LONG_NAMES:
-                    yield path
-    for name in models.names() if model is None else [model]:
-        yield from (f"model.{each.name}" for each in fields(config_class(name)))
+            found |= {f"{group.name}.{each.name}" for each in fields(value)}
+    return frozenset(found - {*_FILLED_IN, *_LONG_NAMES})
 
 
 def spec_of(values: Mapping[str, Value]) -> RunSpec:

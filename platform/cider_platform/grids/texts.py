@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
-_TEXT = re.compile(r"([A-Za-z0-9][A-Za-z0-9 _.:,+-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?)?")
+_TEXT = re.compile(r"([A-Za-z0-9][A-Za-z0-9 _.:,=@+-]*(/[A-Za-z0-9][A-Za-z0-9_.@-]*){0,2})?")
 _JOB_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _LONGEST = 200
 _DEEPEST = 5
@@ -77,8 +77,8 @@ def check_text(where: str, text: str) -> str:
     """
     if len(text) > _LONGEST or ".." in text or not _TEXT.fullmatch(text):
         raise UsageError(
-            f"{where} must be a name: letters, digits, blanks and _ . : , + -, one / inside (as in "
-            f"a Hugging Face name), no path; got {_shown(text)}"
+            f"{where} must be a name: letters, digits, blanks and _ . : , = @ + -, a / inside (as in a "
+            f"Hugging Face name), no path; got {_shown(text)}"
         )
     return text
 
