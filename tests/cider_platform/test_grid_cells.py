@@ -1,4 +1,4 @@
-"""Identity of cells: every number-bearing field changes it, nothing else does; older ones are read."""
+"""Identity of cells: whatever bears on numbers changes it, nothing else does; old ones are read."""
 
 import dataclasses
 import tomllib

@@ -324,7 +324,7 @@ def test_malicious_job_file_is_refused_and_nothing_is_run(place, evil, tmp_path,
 @pytest.mark.parametrize("name", ["../evil.toml", "Evil.toml", "a b.toml", ".toml", "$(x).toml"])
 def test_job_file_with_an_improper_name_is_refused(name, tmp_path):
     path = tmp_path / name
-    with pytest.raises(UsageError, match="a job's name has|there is no job file"):
+    with pytest.raises(UsageError, match=r"a job's name has|there is no job file"):
         read_document(path)
 
 
