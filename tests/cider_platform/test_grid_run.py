@@ -294,7 +294,7 @@ def test_several_grids_of_one_job_are_told_apart(place):
     assert isinstance(result.exception, UsageError)
     assert "begins the ids of 2 grids" in str(result.exception)
     result = CliRunner().invoke(app, ["status", grid.id, "--json", *roots])
-    assert json.loads(result.output)["data"]["cells"][0]["state"] == "waiting"
+    assert json.loads(result.stdout)["data"]["cells"][0]["state"] == "waiting"
 
 
 # Leftovers
@@ -319,7 +319,7 @@ def test_gc_lists_what_is_left_and_removes_it_only_when_told(place):
     assert all(str(path) in result.output for path in left)
     assert all(path.exists() for path in left)
     result = CliRunner().invoke(app, ["gc", "--yes", "--json", *roots])
-    assert {each["removed"] for each in json.loads(result.output)["data"]} == {True}
+    assert {each["removed"] for each in json.loads(result.stdout)["data"]} == {True}
     assert {path for path in place.results.rglob("*") if path.is_file()} == kept
     assert folder.is_complete
     assert find_leftovers(place.results) == []

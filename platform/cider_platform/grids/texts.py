@@ -77,7 +77,7 @@ def check_text(where: str, text: str) -> str:
     """
     if len(text) > _LONGEST or ".." in text or not _TEXT.fullmatch(text):
         raise UsageError(
-            f"{where} must be a name: letters, digits, blanks and _ . : , = @ + -, with a / inside as "
+            f"{where} must be a name: letters, digits, blanks and _ . : , = @ + -, a / inside as "
             f"Hugging Face names have, no path; got {_shown(text)}"
         )
     return text
