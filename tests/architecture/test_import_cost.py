@@ -32,7 +32,6 @@ TORCH_FREE = (
     "cider_platform.grids.grid",
     "cider_platform.grids.job*",
     "cider_platform.grids.leftovers",
-    "cider_platform.grids.listener",
     "cider_platform.grids.searches",
     "cider_platform.grids.specs",
     "cider_platform.grids.states",

@@ -97,9 +97,9 @@ def run(
 
     Example: cider-platform run smoke --axis seed=0:2
     """
+    from cider_platform.commands.grid_display import describe
     from cider_platform.grids.grid import make_grid
     from cider_platform.grids.job_files import find_job, read_document
-    from cider_platform.grids.listener import describe
     from cider_platform.grids.tasks import tasks_of
     from cider_platform.output import say
     from cider_platform.roots import results_root, store_root
@@ -163,8 +163,8 @@ def _drive(
     retry_failed: bool,
     as_json: bool,
 ) -> Outcome:
+    from cider_platform.commands.grid_display import Lines
     from cider_platform.grids.driver import drive_grid
-    from cider_platform.grids.listener import Lines
     from cider_platform.trial import resolve, train_run
 
     runtime, how = how_to_run(
@@ -232,7 +232,7 @@ def how_to_run(
 
 
 def _conclude(grid: Grid, results: Path, outcome: Outcome | None, *, as_json: bool) -> None:
-    from cider_platform.grids.listener import print_rows, summary
+    from cider_platform.commands.grid_display import print_rows, summary
     from cider_platform.grids.states import cell_states
     from cider_platform.grids.table import result_rows
     from cider_platform.output import emit_json, say, warn
@@ -266,7 +266,7 @@ def _conclude(grid: Grid, results: Path, outcome: Outcome | None, *, as_json: bo
 
 
 def _print_cells(grid: Grid, results: Path, *, as_json: bool) -> None:
-    from cider_platform.grids.listener import print_states
+    from cider_platform.commands.grid_display import print_states
     from cider_platform.grids.states import cell_states
     from cider_platform.output import emit_json
 
@@ -291,7 +291,7 @@ def status(
 
     Example: cider-platform status smoke --where state=failed
     """
-    from cider_platform.grids.listener import show_status
+    from cider_platform.commands.grid_display import show_status
     from cider_platform.roots import results_root
 
     show_status(results_root(results), grid, where or [], watch=watch, as_json=json)
