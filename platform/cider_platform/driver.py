@@ -162,7 +162,7 @@ def drive(
                     break
                 except ClusterLostError as error:
                     deaths += 1
-                    _forgive(error, deaths)
+                    forgive(error, deaths)
                 budget = plan.budget.less(time.monotonic() - started)
                 # What was running is handed out again, as after the death of the driver.
                 search = begin()
@@ -181,12 +181,16 @@ def drive(
         ) from error
 
 
-def _forgive(error: ClusterLostError, deaths: int) -> None:
-    """Say that Ray is started again, or give up."""
+def forgive(error: ClusterLostError, deaths: int) -> None:
+    """Say that Ray is started again, or give up.
+
+    Raises:
+        ClusterLostError: if Ray has died too often.
+    """
     if deaths > MAX_CLUSTER_DEATHS:
         raise ClusterLostError(
-            f"{error}, and so it did {deaths} times in this search; see whether memory or disk of "
-            "this machine is full, then give the same command again to go on"
+            f"{error}, and so it did {deaths} times under this command; see whether memory or disk "
+            "of this machine is full, then give the same command again to go on"
         ) from error
     warn(f"{error}; starting Ray again ({deaths} of at most {MAX_CLUSTER_DEATHS} times)")
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cider.errors import UsageError
+
 # typer reads annotations, so these are needed when the module is imported.
 from cider_platform.commands.options import Json, Results, Store  # noqa: TC001
 
@@ -195,7 +197,8 @@ def how_to_run(
         retry_failed: True takes up failed runs too.
 
     Raises:
-        UsageError: if the device is not there, or not even one run fits.
+        UsageError: if the device is not there, not even one run fits, or a cluster is named and
+            no slots.
     """
     import torch
 
@@ -210,6 +213,11 @@ def how_to_run(
         device = "cuda" if on_gpu else "cpu"
     runtime = Runtime(*roots, device, asked.threads)
     if address:
+        if not (slots or asked.slots):
+            raise UsageError(
+                f"how many runs the cluster at {address} carries is not known here; give --slots, "
+                "or slots in [execution]"
+            )
         share = (asked.gpus_per_run or 1.0) if device == "cuda" else 0.0
         chosen = Slots(
             slots=slots or asked.slots or 1, cpus_per_trial=asked.threads, gpus_per_trial=share

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cider.errors import CiderError
 from cider_platform import faults
-from cider_platform.driver import drive
+from cider_platform.cluster_watch import ClusterLostError
+from cider_platform.driver import drive, forgive
 from cider_platform.grids.grid import Grid, store_grid
 from cider_platform.grids.stopping import Stopping
 from cider_platform.grids.tasks import Task, tasks_of
@@ -137,6 +138,8 @@ class _Driver:
     listener: GridListener
     outcome: Outcome
     received: list[int]
+    failed: set[str] = field(default_factory=set)
+    """Runs that failed under this command: not taken up again by it."""
 
     def search(self, resolve: Callable[[RunSpec, Runtime], RunSpec]) -> None:
         """Bring the study of every cell that has a search to its total, one after the other."""
@@ -166,16 +169,26 @@ class _Driver:
                 self.received.append(found.signal_number)
 
     def run(self, lease: Lease) -> None:
-        """Train and evaluate what is missing."""
-        tasks = [] if self.received else tasks_of(
-            self.grid, self.runtime.results, retry_failed=self.how.retry_failed
-        )  # fmt: skip
-        if not tasks:
-            return
+        """Train and evaluate what is missing; when Ray dies, start it again and go on."""
+        deaths = 0
+        while not self.received and (tasks := self._tasks()):
+            try:
+                self._run(tasks, lease)
+                return
+            except ClusterLostError as error:
+                deaths += 1
+                forgive(error, deaths)
+
+    def _tasks(self) -> list[Task]:
+        tasks = tasks_of(self.grid, self.runtime.results, retry_failed=self.how.retry_failed)
+        return [task for task in tasks if task.run not in self.failed]
+
+    def _run(self, tasks: list[Task], lease: Lease) -> None:
         self._note(f"{len(tasks)} runs to do, {self.how.slots.slots} at a time")
         slots = self.how.slots
         place = choose_folder()
         lease.note(folder=str(place))
+        total = len(tasks) + self.outcome.ran + self.outcome.failed
         with cluster_session(
             place,
             address=self.how.address,
@@ -195,7 +208,7 @@ class _Driver:
                 check=watch.check,
                 should_stop=lambda: bool(self.received),
                 on_begin=self._on_begin,
-                on_end=lambda ended: self._on_end(ended, len(tasks)),
+                on_end=lambda ended: self._on_end(ended, total),
             )
 
     def _on_begin(self, task: Task) -> None:
@@ -205,6 +218,7 @@ class _Driver:
         task = ended.task
         done = self.outcome.ran + self.outcome.failed + 1
         if ended.error:
+            self.failed.add(task.run)
             self._fail(f"run {task.run} failed: {ended.error} [{done} of {total}]")
             return
         self.outcome.ran += 1

@@ -48,8 +48,15 @@ class Ended:
 class _Runs:
     """The tasks that are handed out, and what becomes of them."""
 
-    def __init__(self, train: Train, runtime: Runtime, slots: Slots, seconds: float) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        train: Train,
+        runtime: Runtime,
+        slots: Slots,
+        seconds: float,
+        check: Callable[[], None],
+    ) -> None:
+        self._runtime, self._check = runtime, check
         self._remote = ray.remote(
             num_cpus=slots.cpus_per_trial, num_gpus=slots.gpus_per_trial, max_retries=0
         )(work)
@@ -79,6 +86,7 @@ class _Runs:
 
     def _take_up(self, task: Task, error: RayError) -> list[Ended]:
         """Start a task again whose worker died, or give it up."""
+        self._check()  # if the cluster died, the run did nothing wrong
         folder = RunFolder.of(self._runtime.results, task.run)
         reason = _line(error)
         run_log.lost(folder, reason)
@@ -147,7 +155,7 @@ def run_tasks(
         on_end: told of every task that has ended.
     """
     waiting = deque(tasks)
-    runs = _Runs(train, runtime, slots, progress_timeout)
+    runs = _Runs(train, runtime, slots, progress_timeout, check)
     while waiting or runs.running:
         if should_stop():
             runs.stop()
@@ -157,7 +165,7 @@ def run_tasks(
             runs.begin(task)
             on_begin(task)
         ended = runs.wait(0.25)
-        check()  # if the cluster died, the runs did nothing wrong
+        check()
         for each in ended:
             on_end(each)
         runs.end_stuck()
