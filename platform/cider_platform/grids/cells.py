@@ -136,13 +136,17 @@ def read_cell(stored: Mapping[str, Any], schema: int) -> Cell:
         values = MIGRATIONS[schema](values)
         schema += 1
     search = values["search"]
-    return Cell(
+    cell = Cell(
         values=values["values"],
         spec=RunSpec.from_dict(values["spec"]),
         seeds=tuple(values["seeds"]),
         conditions=tuple(Condition(*each) for each in values["conditions"]),
         search=None if search is None else from_dict(SearchBlock, search),
     )
+    if search is None:
+        # The runs it had, whatever ids this program would give them; and 5,000 hashes are saved.
+        cell.__dict__["run_ids"] = tuple(values["runs"])
+    return cell
 
 
 def _hash(values: Mapping[str, Any]) -> str:
@@ -221,9 +225,10 @@ def _conditions(spec: RunSpec, block: EvaluateBlock) -> Iterator[Condition]:
 
 def _check_distinct(cells: Sequence[Cell]) -> None:
     """Refuse two cells that compute the same; compared before they are resolved."""
-    known: dict[str, Cell] = {}
+    known: dict[Any, Cell] = {}
     for cell in cells:
-        first = known.setdefault(cell.id, cell)
+        key = (cell.spec, frozenset(cell.seeds), frozenset(cell.conditions), cell.search)
+        first = known.setdefault(key, cell)
         if first is not cell:
             raise UsageError(
                 f"two cells are the same: {first.name}, and {cell.name}; exclude one of them"
