@@ -348,3 +348,30 @@ def test_gc_follows_no_links_and_removes_only_a_clusters_folder(place, tmp_path)
     CliRunner().invoke(app, ["gc", "--yes", "--results", str(place.results)])
     assert precious.is_dir()
     assert (outside / ".a.json.tmp").exists()
+
+
+# On a cluster that runs already
+
+
+@pytest.mark.slow
+def test_grid_on_a_cluster_that_runs_already_joins_it_and_leaves_it_running(place):
+    import ray
+
+    from cider_platform.sessions import choose_folder, ray_session
+
+    job = place.write("joined", '[axes]\ndataset = ["tiny"]\nseed = "0:2"')
+    with ray_session(choose_folder(), cpus=2, gpus=0, threads=1):
+        address = ray.get_runtime_context().gcs_address
+        data = place.command("run", job, "--address", address, "--json")
+        assert data["ran"] == 2
+        assert [cell["state"] for cell in data["cells"]] == ["done"]
+        assert ray.cluster_resources()["CPU"] == 2
+
+
+def test_cluster_of_unknown_size_needs_slots(place):
+    job = place.write("joined", "").with_name("small.toml")
+    job.write_text('[axes]\ndataset = ["tiny"]\n', encoding="utf-8")
+    roots = ["--store", str(place.store), "--results", str(place.results)]
+    result = CliRunner().invoke(app, ["run", str(job), "--address", "auto", *roots])
+    assert isinstance(result.exception, UsageError)
+    assert "give --slots" in str(result.exception)
