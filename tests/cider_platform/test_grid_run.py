@@ -258,6 +258,9 @@ def test_missing_corpus_is_a_sentence_and_nothing_is_run(place):
     result = CliRunner().invoke(app, ["run", str(job), *roots])
     assert "nowhere" in str(result.exception)
     assert not place.results.exists()
+    result = CliRunner().invoke(app, ["run", str(job), "--dry-run", *roots])
+    assert "job demo: 2 cells with 2 runs in all" in result.output, "counting needs no corpus"
+    assert "nowhere" in str(result.exception)
 
 
 def test_search_that_cannot_be_begun_is_refused_before_anything_runs(place):

@@ -100,6 +100,7 @@ def run(
     Example: cider-platform run smoke --axis seed=0:2
     """
     from cider_platform.commands.grid_display import describe
+    from cider_platform.grids.cells import expand
     from cider_platform.grids.grid import make_grid
     from cider_platform.grids.job_files import find_job, read_document
     from cider_platform.grids.tasks import tasks_of
@@ -108,6 +109,10 @@ def run(
 
     name, document = read_document(find_job(job))
     wanted_job = read_job_with(name, document, axis, settings)
+    if dry_run:  # counts need no corpus; what is done already does
+        cells = expand(wanted_job)
+        runs = sum(len(cell.seeds) for cell in cells)
+        say(f"job {name}: {len(cells)} cells with {runs} runs in all")
     roots = store_root(store), results_root(results)
     grid = make_grid(wanted_job, roots[0])
     missing = tasks_of(grid, roots[1], retry_failed=retry_failed)
