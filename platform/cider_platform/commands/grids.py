@@ -101,7 +101,7 @@ def run(
     """
     from cider_platform.commands.grid_display import describe
     from cider_platform.grids.cells import expand
-    from cider_platform.grids.grid import make_grid
+    from cider_platform.grids.grid import make_grid, store_grid
     from cider_platform.grids.job_files import find_job, read_document
     from cider_platform.grids.tasks import tasks_of
     from cider_platform.output import say
@@ -122,6 +122,7 @@ def run(
         _print_cells(grid, roots[1], as_json=json)
         return
     outcome = None
+    store_grid(grid, GridFolder.of(roots[1], grid.id))  # so that status knows it
     if missing or searches:
         _confirm(yes)
         outcome = _drive(
