@@ -27,7 +27,9 @@ PATIENCE_SECONDS = 240
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(tmp_path, epochs=EPOCHS, slots=2)
+    made = Place(tmp_path, epochs=EPOCHS, slots=2)
+    yield made
+    made.stop()
 
 
 @pytest.fixture

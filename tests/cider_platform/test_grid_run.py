@@ -42,7 +42,9 @@ rates = [0.0, 0.5]
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(tmp_path)
+    made = Place(tmp_path)
+    yield made
+    made.stop()
 
 
 def begins(folder):
@@ -54,7 +56,8 @@ def through_ray(tmp_path_factory):
     """The failing job by the command line: what its first run printed."""
     made = Place(tmp_path_factory.mktemp("grid"))
     job = made.write("failing", FAILING)
-    return made, made.command("run", job, "--json", code=100)
+    yield made, made.command("run", job, "--json", code=100)
+    made.stop()
 
 
 def test_failed_run_fails_its_cell_alone_and_the_command_says_so(through_ray):

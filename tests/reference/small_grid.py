@@ -41,6 +41,7 @@ class Place:
 
     def __init__(self, root, *, epochs=2, slots=2):
         self.root, self.base = root, BASE.format(epochs=epochs, slots=slots)
+        self._started = []
         self.store, self.results = root / "store", root / "results"
         write_tiny_corpus(self.store, "tiny")
         write_tiny_corpus(self.store, "other", seed=1)
@@ -72,10 +73,18 @@ class Place:
                        "CIDER_STORE": str(self.store),
                        "CIDER_RESULTS": str(self.results)}  # fmt: skip
         with (self.root / "messages").open("a") as messages:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "cider_platform", *map(str, words)],
                 stdout=subprocess.PIPE, stderr=messages, text=True, cwd=self.root, env=environment,
             )  # fmt: skip
+        self._started.append(process)
+        return process
+
+    def stop(self):
+        """End what a test that failed has left running."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
 
     def command(self, *words, code=0):
         """Run a command to its end; return its JSON document's data, if it prints one."""

@@ -104,6 +104,7 @@ def run(
     from cider_platform.grids.grid import make_grid, store_grid
     from cider_platform.grids.job_files import find_job, read_document
     from cider_platform.grids.tasks import tasks_of
+    from cider_platform.layout import GridFolder
     from cider_platform.output import say
     from cider_platform.roots import results_root, store_root
 
@@ -122,13 +123,14 @@ def run(
         _print_cells(grid, roots[1], as_json=json)
         return
     outcome = None
-    store_grid(grid, GridFolder.of(roots[1], grid.id))  # so that status knows it
     if missing or searches:
         _confirm(yes)
         outcome = _drive(
             grid, wanted_job, roots, slots=slots, device=device, address=address,
             retry_failed=retry_failed, as_json=json,
         )  # fmt: skip
+    else:
+        store_grid(grid, GridFolder.of(roots[1], grid.id))  # so that status knows it
     _conclude(grid, roots[1], outcome, as_json=json)
 
 
@@ -234,7 +236,8 @@ def how_to_run(
             device,
             slots=slots or asked.slots,
             cpus_per_trial=asked.threads,
-            gpus_per_trial=asked.gpus_per_run,
+            # Runs of a grid differ too much in memory for one measured share to do for all.
+            gpus_per_trial=(asked.gpus_per_run or 1.0) if device == "cuda" else None,
             num_gpus=torch.cuda.device_count(),
         )
     return runtime, How(

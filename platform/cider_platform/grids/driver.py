@@ -193,7 +193,7 @@ class _Driver:
             place,
             address=self.how.address,
             cpus=slots.cpus,
-            gpus=-int(-slots.slots * slots.gpus_per_trial // 1),
+            gpus=slots.num_gpus,
             threads=slots.cpus_per_trial,
         ) as watch:
             # Reads the environment when it is imported, so it must be inside the session.
