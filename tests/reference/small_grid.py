@@ -84,7 +84,8 @@ class Place:
         """End what a test that failed has left running."""
         for process in self._started:
             process.kill()
-            process.communicate()
+            process.wait()
+            process.stdout.close()
 
     def command(self, *words, code=0):
         """Run a command to its end; return its JSON document's data, if it prints one."""
