@@ -91,7 +91,7 @@ def test_same_command_again_runs_nothing_and_prints_the_same_table(through_ray):
 
 def test_status_of_a_grid_is_filtered_and_finds_it_by_its_job(through_ray):
     place, data = through_ray
-    found = place.command("status", "failing", "--json", "--where", "state=failed")
+    found = place.command("status", "failing", "--json", "--state", "failed,stopped")
     assert found["grid"] == data["grid"]
     assert [cell["values"]["variant"] for cell in found["cells"]] == ["broken"]
     assert not found["driven"]
@@ -99,6 +99,7 @@ def test_status_of_a_grid_is_filtered_and_finds_it_by_its_job(through_ray):
     assert "1 of 1" in shown
     place.command("status", "failing", "--where", "variant=none", code=3)
     place.command("status", "failing", "--where", "colour=red", code=2)
+    place.command("status", "failing", "--state", "odd", code=2)
     place.command("status", "nothing", code=3)
     place.command("cancel", "failing", code=3)
 

@@ -54,7 +54,7 @@ Where = Annotated[
     typer.Option(
         "--where",
         metavar="AXIS=VALUE,...",
-        help="Only cells that fit, e.g. dataset=mosi or state=failed; may be given many times.",
+        help="Only cells that fit, e.g. dataset=mosi; may be given many times.",
         show_default=False,
     ),
 ]
@@ -298,6 +298,14 @@ def _print_cells(grid: Grid, results: Path, *, as_json: bool) -> None:
 def status(
     grid: GridName,
     where: Where = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATE,...",
+            help="Only cells that are done, running, waiting, stopped or failed.",
+            show_default=False,
+        ),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it again whenever something changes.")
     ] = False,
@@ -306,12 +314,13 @@ def status(
 ) -> None:
     """Show what has become of a grid's cells and runs; reading changes nothing.
 
-    Example: cider-platform status smoke --where state=failed
+    Example: cider-platform status smoke --where distribution=ood --state failed
     """
     from cider_platform.commands.grid_display import show_status
     from cider_platform.roots import results_root
 
-    show_status(results_root(results), grid, where or [], watch=watch, as_json=json)
+    filters = [*(where or []), *([f"state={state}"] if state else [])]
+    show_status(results_root(results), grid, filters, watch=watch, as_json=json)
 
 
 def cancel(grid: GridName, results: Results = None) -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cider.errors import CiderError, NothingMatchedError, UsageError
+from cider.registry import lookup
 from cider_platform.grids.cells import SCHEMA, Cell, expand, read_cell, resolve_cells
+from cider_platform.grids.states import STATES
 from cider_platform.layout import GridFolder, now, read_json, write_json_atomic
 from cider_platform.resolving import resolve_spec
 
@@ -125,6 +127,9 @@ def matching(cells: Sequence[Any], filters: Sequence[str], axes: Sequence[str]) 
                 f"got {text!r}"
             )
         wanted = rest.split(",")
+        if name == "state":
+            for each in wanted:
+                lookup("state", each, dict.fromkeys(STATES))
         kept = [
             cell
             for cell in kept
