@@ -31,19 +31,11 @@ _WATCH_SECONDS = 2.0
 
 
 class Lines:
-    """Shows a grid as lines on stderr.
-
-    Args:
-        quiet: True says nothing, for ``--json``.
-    """
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    """Shows a grid as lines on stderr."""
 
     def tell(self, line: str) -> None:
         """Show one line."""
-        if not self._quiet:
-            say(line)
+        say(line)
 
     def search(self, cell: Cell, number: int, total: int) -> SearchLines:
         """Return what shows the search of a cell."""

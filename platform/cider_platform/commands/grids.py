@@ -127,7 +127,7 @@ def run(
         _confirm(yes)
         outcome = _drive(
             grid, wanted_job, roots, slots=slots, device=device, address=address,
-            retry_failed=retry_failed, as_json=json,
+            retry_failed=retry_failed,
         )  # fmt: skip
     else:
         store_grid(grid, GridFolder.of(roots[1], grid.id))  # so that status knows it
@@ -171,7 +171,6 @@ def _drive(
     device: str | None,
     address: str,
     retry_failed: bool,
-    as_json: bool,
 ) -> Outcome:
     from cider_platform.commands.grid_display import Lines
     from cider_platform.grids.driver import drive_grid
@@ -180,9 +179,7 @@ def _drive(
     runtime, how = how_to_run(
         job, roots, slots=slots, device=device, address=address, retry_failed=retry_failed
     )
-    return drive_grid(
-        grid, runtime, how, train=train_run, resolve=resolve, listener=Lines(quiet=as_json)
-    )
+    return drive_grid(grid, runtime, how, train=train_run, resolve=resolve, listener=Lines())
 
 
 def how_to_run(
