@@ -7,6 +7,7 @@ configurations. Values arrive as text (``--set model.layers=2``) or as parsed JS
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -21,6 +22,11 @@ C = TypeVar("C")
 
 def field_types(config_class: type) -> dict[str, Any]:
     """Return the resolved type of every field of a configuration class, in order."""
+    return dict(_resolved_types(config_class))
+
+
+@functools.cache  # a grid of thousands of cells reads the same few classes again and again
+def _resolved_types(config_class: type) -> dict[str, Any]:
     hints = get_type_hints(config_class)
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class)}
 

@@ -39,7 +39,10 @@ def config_class(name: str) -> type[Any]:
     Raises:
         UsageError: if there is no such model; the message lists those there are.
     """
-    known: dict[str, EntryPoint | str] = {**_plugins(), **_folders()}
+    # Looking for entry points reads what every installed package says of itself: only if need be.
+    known: dict[str, EntryPoint | str] = {**_folders()}
+    if name not in known:
+        known |= _plugins()
     found = lookup("model", name, known)
     if isinstance(found, EntryPoint):
         loaded: type[Any] = found.load()

@@ -5,8 +5,7 @@ Shapes: N utterances, C classes, F feature width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,21 +22,23 @@ from cider.data.statistics import (
     statistics_key,
     training_statistics,
 )
-from cider.data.store import FeatureStore, find_store
-from cider.data.synthetic import ensure, is_synthetic
 from cider.errors import UsageError
 from cider.modality import PerModality
 from cider.models.emotion import EmotionModel, build_head
 from cider.models.interface import InputShapes
-from cider.modules.text import SCRATCH, TextEncoder, build_text_encoder, locate_encoder
+from cider.modules.text import SCRATCH, TextEncoder, build_text_encoder
 from cider.seeding import torch_seed
 from cider.training.evaluation import Predictor
 from cider.training.optim import build_optimizer
 from cider.training.update import TwoStepUpdate
 from cider.training.workers import ALONE, Workers
+from cider_platform.resolving import open_corpus, resolve_spec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cider.data.seal import TestPermit
+    from cider.data.store import FeatureStore
     from cider.spec import RunSpec, Split
 
 
@@ -81,24 +82,10 @@ def open_store(spec: RunSpec, runtime: Runtime) -> FeatureStore:
     """Return the corpus a spec names; a synthetic one is generated on first use.
 
     Raises:
-        StoreError: if it is not in the store, or not the content the spec was resolved with.
+        StoreError: if it is not in the store.
+        UsageError: if it is not the content the spec was resolved with.
     """
-    data = spec.data
-    if is_synthetic(data.dataset):
-        folder = ensure(runtime.store, data.dataset, data.alignment, data.distribution)
-    else:
-        folder = find_store(
-            runtime.store, data.dataset, data.alignment, data.distribution, data.task
-        )
-    store = FeatureStore.open(folder)
-    found = store.manifest.content_sha256
-    if data.content_sha256 and data.content_sha256 != found:
-        raise UsageError(
-            f"the corpus in {folder} has changed since this run was specified: its content hash "
-            f"is {found[:12]}, the run's is {data.content_sha256[:12]}; import the former corpus "
-            "again, or start a new run"
-        )
-    return store
+    return open_corpus(spec, runtime.store)
 
 
 def resolve(spec: RunSpec, runtime: Runtime) -> RunSpec:
@@ -110,20 +97,7 @@ def resolve(spec: RunSpec, runtime: Runtime) -> RunSpec:
     Raises:
         StoreError: if the corpus or the encoder cannot be found.
     """
-    store = open_store(spec, runtime)
-    encoder = spec.text_encoder
-    source = encoder.source or store.manifest.default_encoder
-    weights = ""
-    if source != SCRATCH:
-        weights = locate_encoder(source).sha256
-        if Path(source).is_dir():
-            # A worker has another working folder; the path is not part of the run's identity.
-            source = str(Path(source).resolve())
-    return replace(
-        spec,
-        data=replace(spec.data, content_sha256=store.manifest.content_sha256),
-        text_encoder=replace(encoder, source=source, weights_sha256=weights),
-    )
+    return resolve_spec(spec, runtime.store)
 
 
 def batch_source(

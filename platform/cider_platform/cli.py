@@ -16,6 +16,8 @@ from cider_platform.commands import (
     checkpoint,
     data,
     evaluate,
+    grids,
+    leftovers,
     lists,
     runs,
     study,
@@ -39,6 +41,11 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("run")(grids.run)
+app.command("status")(grids.status)
+app.command("cancel")(grids.cancel)
+app.command("logs")(leftovers.logs)
+app.command("gc")(leftovers.gc)
 app.add_typer(runs.app, name="runs")
 for name, command in study_report.COMMANDS.items():
     study.app.command(name)(command)

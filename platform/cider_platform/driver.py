@@ -17,7 +17,7 @@ from cider_platform.output import warn
 from cider_platform.packing_record import packing_of
 from cider_platform.racing import Racing
 from cider_platform.search import Search
-from cider_platform.sessions import choose_folder, ray_session, remove_left_folder
+from cider_platform.sessions import choose_folder, cluster_session, remove_left_folder
 from cider_platform.stalls import DEFAULT_SECONDS
 from cider_platform.study import check_same, define, keep, write_definition
 
@@ -94,8 +94,9 @@ def drive(
     train: Train,
     resolve: Callable[[RunSpec, Runtime], RunSpec],
     listener: Listener,
+    address: str = "",
 ) -> Outcome:
-    """Run a study's missing trials on this machine.
+    """Run a study's missing trials.
 
     Args:
         plan: the study.
@@ -103,6 +104,7 @@ def drive(
         train: yields the epoch results of a resolved spec.
         resolve: fills in a spec whose text encoder is searched.
         listener: shows the search.
+        address: of a Ray cluster that runs already; empty starts one on this machine.
 
     Raises:
         LeaseTakenError: if another living command drives the study.
@@ -156,11 +158,11 @@ def drive(
             received, deaths = None, 0
             while search.ledger.has_work(plan.total):
                 try:
-                    received = _run(search, train, plan, runtime, lease, kept)
+                    received = _run(search, train, plan, runtime, lease, kept, address=address)
                     break
                 except ClusterLostError as error:
                     deaths += 1
-                    _forgive(error, deaths)
+                    forgive(error, deaths)
                 budget = plan.budget.less(time.monotonic() - started)
                 # What was running is handed out again, as after the death of the driver.
                 search = begin()
@@ -179,25 +181,37 @@ def drive(
         ) from error
 
 
-def _forgive(error: ClusterLostError, deaths: int) -> None:
-    """Say that Ray is started again, or give up."""
+def forgive(error: ClusterLostError, deaths: int) -> None:
+    """Say that Ray is started again, or give up.
+
+    Raises:
+        ClusterLostError: if Ray has died too often.
+    """
     if deaths > MAX_CLUSTER_DEATHS:
         raise ClusterLostError(
-            f"{error}, and so it did {deaths} times in this search; see whether memory or disk of "
-            "this machine is full, then give the same command again to go on"
+            f"{error}, and so it did {deaths} times under this command; see whether memory or disk "
+            "of this machine is full, then give the same command again to go on"
         ) from error
     warn(f"{error}; starting Ray again ({deaths} of at most {MAX_CLUSTER_DEATHS} times)")
 
 
 def _run(
-    search: Search, train: Train, plan: Plan, runtime: Runtime, lease: Lease, kept: Kept
+    search: Search,
+    train: Train,
+    plan: Plan,
+    runtime: Runtime,
+    lease: Lease,
+    kept: Kept,
+    *,
+    address: str,
 ) -> int | None:
     """Run the trials; return the number of the signal that ended them, or None."""
     slots = plan.slots
     folder = choose_folder()
     lease.note(folder=str(folder))
-    with ray_session(
+    with cluster_session(
         folder,
+        address=address,
         cpus=slots.cpus,
         gpus=slots.num_gpus,
         threads=slots.cpus_per_trial,

@@ -1,4 +1,4 @@
-"""Where runs and studies keep their files: every path is a property, every status write is atomic.
+"""Where runs, studies and grids keep their files: paths are properties, status writes atomic.
 
 A run is complete only when ``status.json`` says ``COMPLETE``; that file is written last.
 """
@@ -163,6 +163,11 @@ class RunFolder:
         return self.root / "log.txt"
 
     @property
+    def evaluation_error(self) -> Path:
+        """Why a grid could not evaluate the frozen run, JSON; absent once it could."""
+        return self.root / "evaluation-error.json"
+
+    @property
     def lease(self) -> Path:
         """Which process trains this run now."""
         return self.root / "lease.json"
@@ -263,3 +268,45 @@ class StudyFolder:
     def table(self) -> Path:
         """Best configuration with its validation and sealed-test scores, JSON."""
         return self.root / "table.json"
+
+
+@dataclass(frozen=True, slots=True)
+class GridFolder:
+    """The folder of one grid, ``<results>/grids/<grid id>``; runs and studies keep their state."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, results: Path, grid_id: str) -> GridFolder:
+        """Return the folder of a grid under a results root; nothing is created."""
+        return cls(results / "grids" / check_name("grid", grid_id))
+
+    @property
+    def grid_id(self) -> str:
+        """The grid's id: the folder's name, made of the job's name and a hash of its cells."""
+        return self.root.name
+
+    @property
+    def cells(self) -> Path:
+        """The job's name, and its cells with their runs, JSON."""
+        return self.root / "cells.json"
+
+    @property
+    def execution(self) -> Path:
+        """How it was run last, JSON; no number depends on it."""
+        return self.root / "execution.json"
+
+    @property
+    def lease(self) -> Path:
+        """Which process drives the grid now."""
+        return self.root / "lease.json"
+
+    @property
+    def log(self) -> Path:
+        """One line per thing that happened."""
+        return self.root / "log.txt"
+
+    @property
+    def cancel(self) -> Path:
+        """Exists while the driver is asked to stop."""
+        return self.root / "cancel.json"

@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine alone, for as long as one command runs.
+"""A Ray cluster of this machine alone, for as long as one command runs; or one that runs already.
 
 Nothing is written to the user's home, nothing listens beyond this machine, and the cluster's ports
 need a token that only this command knows. Ray is configured through the process environment, which
@@ -12,12 +12,13 @@ import functools
 import logging
 import os
 import platform
+import re
 import secrets
 import shutil
 import sysconfig
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cider
 import cider_platform
@@ -27,6 +28,7 @@ from cider_platform.cluster_watch import ClusterWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 OBJECT_STORE_BYTES = 100_000_000
 """Ray asks for at least 75 MB. No data travels through it (DESIGN 4)."""
@@ -49,28 +51,34 @@ def _environment(folder: Path, threads: int) -> dict[str, str]:
         # Workers inherit both: threads of torch and BLAS, and where the packages lie.
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(_import_roots()),
-        # Relative paths in a worker mean what they mean here.
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        # What Tune would print or log for itself: the ledger and the run folders have it.
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-        # Tune's snapshots are never read back, so it need not write them while it runs.
-        "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-        # Ctrl-C is handled by the search, which tells how to go on.
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        # A lost worker of a training is noticed within this time; such a cluster is not preempted.
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-        "RAY_TRAIN_METRICS_ENABLED": "0",
         # Workers of one training talk to each other inside this machine.
         "GLOO_SOCKET_IFNAME": "lo",
-        # Tune gives up a reused worker, and loses its next trial, if the last one needs longer.
-        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+        **_DRIVER_VARIABLES,
     }
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
         del values["RAY_AUTH_TOKEN"]
     return values
+
+
+_DRIVER_VARIABLES = {
+    # Relative paths in a worker mean what they mean here.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # What Tune would print or log for itself: the ledger and the run folders have it.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Tune's snapshots are never read back, so it need not write them while it runs.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    # Ctrl-C is handled by the search, which tells how to go on.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A lost worker of a training is noticed within this time; such a cluster is not preempted.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    # Tune gives up a reused worker, and loses its next trial, if the last one needs longer.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+}
+"""What a driver tells Ray on any cluster: its own or another's."""
 
 
 @functools.cache
@@ -130,7 +138,8 @@ def remove_folder(folder: Path) -> None:
     A killed driver takes Ray's main processes with it, but their helpers live on for a minute, and
     a worker that is stuck for ever.
     """
-    if folder.name.startswith(_PREFIX):
+    # The name may come from a lease that anyone could have written.
+    if re.fullmatch(rf"{_PREFIX}[0-9a-f]{{8}}", folder.name):
         processes.end_all_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -195,3 +204,57 @@ def ray_session(folder: Path, *, cpus: int, gpus: int, threads: int) -> Iterator
             ray.shutdown()
             watch.stop()
             remove_folder(folder)
+
+
+class Watch(Protocol):
+    """Knows whether a cluster lives."""
+
+    def check(self) -> None:
+        """Raise ``ClusterLostError`` if something has died."""
+
+
+class _NobodyWatches:
+    """Of a cluster that others look after: Ray's own errors say that it is gone."""
+
+    def check(self) -> None:
+        """Do nothing."""
+
+
+def cluster_session(
+    folder: Path, *, address: str, cpus: int, gpus: int, threads: int
+) -> AbstractContextManager[Watch]:
+    """Return a session on the cluster at an address, or on one of this machine alone without it.
+
+    Args:
+        folder: from ``choose_folder``; not used with an address.
+        address: of a cluster that runs already, as ``ray.init`` takes it (``auto`` inside a job of
+            that cluster); empty starts one here.
+        cpus: CPUs that a cluster here may hand out.
+        gpus: GPUs that a cluster here may hand out.
+        threads: threads of numerical libraries in every worker.
+    """
+    if address:
+        return _attached(address, threads)
+    return ray_session(folder, cpus=cpus, gpus=gpus, threads=threads)
+
+
+@contextlib.contextmanager
+def _attached(address: str, threads: int) -> Iterator[Watch]:
+    with _set_environment(_DRIVER_VARIABLES):
+        import ray  # noqa: PLC0415 - reads the environment when it is imported
+
+        ray._private.worker._worker_logs_enabled = False
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
+            )
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CiderError(f"the Ray cluster at {address} does not answer: {reason}") from error
+        try:
+            yield _NobodyWatches()
+        finally:
+            ray.shutdown()

@@ -142,7 +142,10 @@ def why_trial(
     )
 
 
-_RUN_AGAIN = "then give the same command again: it goes on from its last checkpoint"
+_RUN_AGAIN = (
+    "then give the same command again (a grid's with --retry-failed): it goes on from its last "
+    "checkpoint"
+)
 _TRIAL_AGAIN = (
     "the failed trial stays in the study: a larger --trials tries others in its place, and "
     "cider-platform train with its options trains it by itself"

@@ -13,6 +13,7 @@ from pathlib import Path
 # The longest prefix that fits a module decides. A layer imports its own and lower ones.
 LAYERS = {
     "cider": 0,
+    "cider.condition": 0,
     "cider.config": 0,
     "cider.errors": 0,
     "cider.modality": 0,
@@ -63,7 +64,7 @@ ENGINEERING = {
     "optuna_dashboard": ("dashboard",),
     "ray": (
         *("ray_gang", "ray_group", "ray_search", "ray_train", "ray_trial", "ray_trials"),
-        "sessions",
+        *("grids.ray_runs", "sessions"),
     ),
     "rich": ("output", "progress"),
     "sqlalchemy": ("database", "storage", "storage_lease"),

@@ -83,5 +83,16 @@ def test_wheel_in_a_clean_environment_imports_from_there(installed: Path, tmp_pa
         assert Path(place).is_relative_to(installed.parent), place
 
 
+def test_jobs_are_found_by_name_in_an_installed_wheel(installed: Path, tmp_path: Path, root: Path):
+    program = (
+        "from cider_platform.grids.job_files import shipped_jobs; "
+        "print(*(f'{name} {path}' for name, path in shipped_jobs().items()), sep='\\n')"
+    )
+    output = _run(installed / "python", "-c", program, folder=tmp_path)
+    found = dict(line.split(" ", 1) for line in output.splitlines())
+    assert set(found) == {path.stem for path in (root / "jobs").glob("*.toml")}
+    assert all(Path(path).is_relative_to(installed.parent) for path in found.values())
+
+
 def test_console_script_of_the_wheel_runs_from_any_folder(installed: Path, tmp_path: Path):
     assert "tune" in _run(installed / "cider-platform", "--help", folder=tmp_path)
