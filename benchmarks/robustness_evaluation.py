@@ -29,7 +29,7 @@ from cider_platform.trial import train_run
 if TYPE_CHECKING:
     import argparse
 
-    from cider.training.evaluation import Condition
+    from cider.condition import Condition
 
 FORMS = ("one evaluator", "loading per rate")
 

@@ -25,9 +25,10 @@ import specs
 from measuring import MIB, PeakMemory, Report, interleaved, paired_ratio, scaled, spread, text_of
 from plain_fusion import plain_attention_in
 
+from cider.condition import Condition
 from cider.missing import training_masks
 from cider.seeding import batch_order, bucketed_order
-from cider.training.evaluation import Condition, Masks, as_bool
+from cider.training.evaluation import Masks, as_bool
 from cider_platform.assembly import (
     Runtime,
     assemble,

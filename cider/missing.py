@@ -91,6 +91,15 @@ def uses_rate(name: str) -> bool:
     return lookup("missing protocol", name, _PROTOCOLS).uses_rate
 
 
+def needs_aligned(name: str) -> bool:
+    """Return whether a protocol drops time steps that the modalities share (tmfm, stmfm).
+
+    Raises:
+        UsageError: if there is no such protocol.
+    """
+    return lookup("missing protocol", name, _PROTOCOLS).aligned_only
+
+
 def training_masks(
     config: MissingConfig,
     lengths: PerModality[np.ndarray],

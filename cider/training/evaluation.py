@@ -18,24 +18,13 @@ from cider.training.workers import ALONE
 from cider.views import counterfactual_view, incomplete_view
 
 if TYPE_CHECKING:
+    from cider.condition import Condition
     from cider.data.batch import Batch, TokenIds
     from cider.data.loader import BatchSource
     from cider.modality import PerModality
     from cider.models.emotion import EmotionModel
     from cider.spec import MaciConfig, MissingConfig
     from cider.training.workers import Workers
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One way of losing data at evaluation: protocol, rate in [0, 1] and SMM's kept set."""
-
-    protocol: str
-    rate: float
-    kept: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.protocol}/{self.kept}" if self.kept else f"{self.protocol}@{self.rate:g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cider.condition import Condition
 from cider.errors import TrainingError
 from cider.missing import training_masks
 from cider.seeding import batch_order, bucketed_order
 from cider.training.evaluation import (
-    Condition,
     Masks,
     Predictor,
     Selected,

@@ -16,13 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cider.data.seal import TestPermit, permit_for_frozen_run
-from cider.errors import UsageError
 from cider.metrics import auilc, confusion_matrix
-from cider.modality import KEPT_SETS
 from cider.spec import RunSpec
 from cider.training.checkpoint import load_weights
 from cider.training.evaluation import (
-    Condition,
     Masks,
     Predictions,
     all_metrics,
@@ -30,6 +27,7 @@ from cider.training.evaluation import (
     select_tau,
 )
 from cider_platform.assembly import Assembled, Runtime, assemble, batch_source, open_store
+from cider_platform.conditions import conditions_of, evaluation_name
 from cider_platform.layout import read_json, write_json_atomic
 from cider_platform.trial import best_weights
 
@@ -37,34 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from cider.condition import Condition
     from cider.data.loader import BatchSource
     from cider.data.store import FeatureStore
     from cider_platform.layout import RunFolder
     from cider_platform.objectives import Objective
-
-RATE_FREE = ("none", "smm")
-
-
-def conditions_of(protocol: str, rates: Sequence[float], kept: str = "") -> list[Condition]:
-    """Return the conditions that a protocol, its rates and a kept set name.
-
-    Args:
-        protocol: name of a missing protocol.
-        rates: missing rates in [0, 1]; ``none`` and ``smm`` have none and ignore them.
-        kept: smm's kept set; empty means all six.
-
-    Raises:
-        UsageError: for a kept set with another protocol, or an unknown one.
-    """
-    if protocol == "smm":
-        if kept and kept not in KEPT_SETS:
-            raise UsageError(f"unknown kept set {kept!r}; known: {', '.join(KEPT_SETS)}")
-        return [Condition("smm", 0.0, each) for each in ([kept] if kept else KEPT_SETS)]
-    if kept:
-        raise UsageError(f"a kept set is only for the protocol smm, got {kept!r} with {protocol}")
-    if protocol == "none":
-        return [Condition("none", 0.0)]
-    return [Condition(protocol, float(rate)) for rate in rates]
 
 
 class FrozenRun:
@@ -161,7 +136,7 @@ class RunEvaluator:
 
     def evaluate(self, condition: Condition) -> dict[str, Any]:
         """Return the result row of one condition, from its file if it was evaluated before."""
-        name = f"test-{condition.protocol}-{condition.kept or f'{condition.rate:g}'}"
+        name = evaluation_name(condition)
         path = self.folder.evaluation_file(name)
         if path.exists():
             row: dict[str, Any] = read_json(path)
@@ -218,7 +193,7 @@ def evaluate_run(
     Args:
         folder: a frozen run.
         runtime: where and how to execute.
-        conditions: what to evaluate, see ``conditions_of``.
+        conditions: what to evaluate, see ``cider_platform.conditions``.
         on_row: called with every row as it is done.
 
     Raises:

@@ -6,7 +6,8 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from cider.spec import RunSpec
-from cider_platform.evaluation import conditions_of, evaluate_run
+from cider_platform.conditions import conditions_of
+from cider_platform.evaluation import evaluate_run
 from cider_platform.layout import RunFolder, read_json, write_json_atomic
 from cider_platform.ledger import best, counts, pareto
 from cider_platform.objectives import directions
@@ -15,7 +16,7 @@ from cider_platform.results import marks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cider.training.evaluation import Condition
+    from cider.condition import Condition
     from cider_platform.driver import Outcome
     from cider_platform.finals import Standing
     from cider_platform.ledger import TrialRecord

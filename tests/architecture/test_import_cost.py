@@ -9,6 +9,7 @@ import sys
 TORCH_FREE = (
     "cider",
     "cider.behaviour",
+    "cider.condition",
     "cider.config",
     "cider.counterfactual",
     "cider.data*",
@@ -24,6 +25,7 @@ TORCH_FREE = (
     "cider_platform",
     "cider_platform.cli",
     "cider_platform.commands*",
+    "cider_platform.conditions",
     "cider_platform.dashboard",
     "cider_platform.importance",
     "cider_platform.layout",

@@ -13,6 +13,7 @@ from pathlib import Path
 # The longest prefix that fits a module decides. A layer imports its own and lower ones.
 LAYERS = {
     "cider": 0,
+    "cider.condition": 0,
     "cider.config": 0,
     "cider.errors": 0,
     "cider.modality": 0,

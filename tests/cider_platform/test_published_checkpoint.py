@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
+from cider.condition import Condition
 from cider.data.schema import StoreKey, Tokenizer
 from cider.data.writer import StoreWriter
 from cider.errors import StoreError, UnsafePickleError, UsageError
@@ -18,7 +19,7 @@ from cider.modality import PerModality
 from cider.models.cider.published import from_published
 from cider.spec import DataConfig, RunSpec, TextEncoderConfig
 from cider.training.checkpoint import read_checkpoint
-from cider.training.evaluation import Condition, Masks
+from cider.training.evaluation import Masks
 from cider_platform.assembly import Runtime
 from cider_platform.evaluation import RunEvaluator, conditions_of, evaluate_run
 from cider_platform.published_checkpoint import export_checkpoint, import_published

@@ -17,7 +17,6 @@ from cider_platform.commands.options import (
     Store,
     Threads,
     build_runtime,
-    parse_rates,
 )
 from cider_platform.commands.runs import Run  # noqa: TC001
 
@@ -43,8 +42,10 @@ def evaluate(
 
     Example: cider-platform evaluate 3fa9 --missing rmfm --rates 0:1:0.1
     """
-    from cider_platform.evaluation import areas, conditions_of, evaluate_run
+    from cider_platform.conditions import conditions_of
+    from cider_platform.evaluation import areas, evaluate_run
     from cider_platform.output import emit_json, progress_bar
+    from cider_platform.rates import parse_rates
     from cider_platform.results import find_run
 
     wanted = parse_rates(rates)
