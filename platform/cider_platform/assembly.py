@@ -33,6 +33,7 @@ from cider.modules.text import SCRATCH, TextEncoder, build_text_encoder, locate_
 from cider.seeding import torch_seed
 from cider.training.evaluation import Predictor
 from cider.training.optim import build_optimizer
+from cider.training.robustness import MEMORY_MIB
 from cider.training.update import TwoStepUpdate
 from cider.training.workers import ALONE, Workers
 
@@ -57,6 +58,8 @@ class Runtime:
     """Epochs between checkpoints."""
     workers: Workers = ALONE
     """The processes that train the run together."""
+    memory_mib: int = MEMORY_MIB
+    """About what an evaluation's stacked rows may hold at once."""
 
     @property
     def torch_device(self) -> torch.device:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cider.errors import UsageError
 from cider.metrics import auilc, metrics_of_task
+from cider_platform.conditions import ALL_RATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from cider.spec import RunSpec
 
 PARAMETERS = "parameters"
-AUILC_RATES = tuple(round(0.1 * step, 1) for step in range(11))
 _FORMS = "valid/METRIC, valid/METRIC@RATE, valid/auilc/METRIC or parameters"
 
 
@@ -98,7 +98,7 @@ def parse_objective(text: str, spec: RunSpec) -> Objective:
         )
     if is_area and at:
         raise UsageError(f"objective {text!r}: an area is over all rates; leave out @{rate_text}")
-    rates = AUILC_RATES if is_area else (_rate(text, rate_text),) if at else None
+    rates = ALL_RATES if is_area else (_rate(text, rate_text),) if at else None
     return Objective(name=text, metric=metric, rates=rates, is_area=is_area)
 
 
