@@ -14,12 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cider.data.seal import TestPermit, permit_for_frozen_run
-from cider.metrics import auilc
 from cider.spec import RunSpec
 from cider.training.checkpoint import load_weights
 from cider.training.robustness import SplitMasks, SplitPredictions, predict_conditions
 from cider_platform.assembly import Assembled, Runtime, assemble, batch_source, open_store
 from cider_platform.conditions import conditions_of, evaluation_name
+from cider_platform.fields import areas
 from cider_platform.layout import read_json, write_json_atomic
 from cider_platform.predictions import Answers, write_predictions
 from cider_platform.scoring import honest_tau, metrics_of, score
@@ -198,19 +198,6 @@ def evaluate_run(
         SealedTestError: if the run is not frozen.
     """
     return RunEvaluator(folder, runtime).evaluate(conditions, advance)
-
-
-def areas(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return AUILC per test metric over rows of one protocol; empty for fewer than two rates."""
-    by_rate = sorted((row for row in rows if not row["kept"]), key=lambda row: row["rate"])
-    rates = [row["rate"] for row in by_rate]
-    if len(set(rates)) < 2:
-        return {}
-    return {
-        name: auilc(rates, [row["test"][name] for row in by_rate])
-        for name in by_rate[0]["test"]
-        if all(row["test"][name] is not None for row in by_rate)
-    }
 
 
 def areas_by_protocol(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -146,6 +146,11 @@ class RunFolder:
         return self.root / "profile.json"
 
     @property
+    def provenance(self) -> Path:
+        """Code, libraries, hardware and corpus of every session of the training, JSON."""
+        return self.root / "provenance.json"
+
+    @property
     def frozen(self) -> Path:
         """Record that ends a training and opens the test split."""
         return self.root / FROZEN_FILE
