@@ -90,11 +90,14 @@ def test_missing_masks_prints_every_protocol(result_of):
     assert set(result_of("missing_masks", options)["results"]) >= {"rmfm", "stmfm", "one draw"}
 
 
-def test_robustness_evaluation_prints_both_loops(result_of):
+def test_robustness_evaluation_prints_one_pass_and_the_loops(result_of):
     options = f"{TINY_RUN} --rows 8 4 4 --rates 3 --repetitions 1"
     results = result_of("robustness_evaluation", options)["results"]
-    assert results["conditions"] == ["rmfm@0", "rmfm@0.5", "rmfm@1"]
-    assert len(results["later_rate_seconds"]["values"]) == 2
+    assert set(results["over_one_pass_of_rates"]) <= set(results["over_plain"])
+    assert len(results["seconds"]) == 6
+    seen = results["distinct"]
+    assert (seen["conditions"], seen["views"]) == (3 * 3 + 6, 2 * 15 * 4)
+    assert seen["distinct_texts"] <= seen["distinct_views"] < seen["views"]
 
 
 def test_many_trials_prints_asks_and_what_a_trial_costs(result_of, tmp_path):

@@ -1,4 +1,4 @@
-"""``runs``: list and compare runs, show one, say why it is as it is, train its first steps again."""
+"""``runs``: list runs, compare two, show one, say why it is as it is, replay its first steps."""
 
 from __future__ import annotations
 
