@@ -116,6 +116,12 @@ def test_asha_fidelity_prints_what_both_searches_found_and_spent(result_of):
     assert study["standard_error"] > 0
 
 
+def test_results_table_prints_every_way_of_reading(result_of):
+    results = result_of("results_table", "--runs 2 --repetitions 1")["results"]
+    assert len(results["seconds"]) == 5
+    assert results["shapes"]["evaluations"][0] == 2 * 39
+
+
 def test_report_prints_tables_with_facts_of_the_machine(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     options = ["--batch-size", "4", "--batches", "1", "--repetitions", "1"]

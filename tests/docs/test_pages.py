@@ -36,7 +36,6 @@ from cider.spec import RunSpec
 from cider_platform.conditions import conditions_of
 from cider_platform.evaluation import evaluate_run
 from cider_platform.layout import RunFolder, StudyFolder
-from cider_platform.results import find_runs
 from cider_platform.trial import Runtime, resolve, train_run
 
 PAGES = (
@@ -347,40 +346,6 @@ def test_files_page_names_every_json_document(text_of, root):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "emit_json":
                 printed.add(ast.literal_eval(node.args[0]))
     assert {row[1].strip("`") for row in rows} == printed
-
-
-@pytest.fixture(scope="module")
-def two_runs(tmp_path_factory):
-    """Return a results root with two seeds of a tiny run, evaluated at three rates."""
-    root = tmp_path_factory.mktemp("two")
-    write_tiny_corpus(root / "store")
-    runtime = Runtime(root / "store", root / "results", threads=1)
-    for seed in (1, 2):
-        spec = resolve(RunSpec.from_dict({**tiny_spec("late_fusion"), "seed": seed}), runtime)
-        assert len(list(train_run(spec, runtime))) == 1
-        folder = RunFolder.of(runtime.results, spec.run_id)
-        evaluate_run(folder, runtime, conditions_of("rmfm", [0.0, 0.5, 1.0]))
-    return runtime.results
-
-
-def test_results_page_shows_what_its_program_prints(text_of, two_runs, capsys, monkeypatch):
-    monkeypatch.setenv("CIDER_RESULTS", str(two_runs))
-    text = section(text_of("results"), "In a notebook")
-    (program,), (printed,) = fenced(text, "python"), fenced(text, "text")
-    exec(compile(program, "docs/results.md", "exec"), {})
-    assert capsys.readouterr().out == printed
-
-
-def test_results_page_names_fields_that_a_run_has(text_of, two_runs):
-    (rows,) = tables(section(text_of("results"), "Asking for runs"))
-    named = {name for row in rows for name in ticked(row[0])}
-    (record, fields), *_ = find_runs(two_runs, evaluated=True)
-    assert set(record.summary()) <= named
-    # The page names other protocols too, the runs were evaluated under their own.
-    others = ("rmm", "smm", "none", "maci.mcm", "model.layers")
-    asked = [name for name in named - set(record.summary()) if not any(o in name for o in others)]
-    assert "test.acc2@0.5" in asked
-    assert set(asked) <= set(fields)
 
 
 TRAINING_TEST = """
