@@ -48,6 +48,9 @@ _FLOATS_PER_TEXT_FEATURE = 14
 """Assumed per token and encoder feature: a layer's input, queries, keys, values, reads, its four
 times wider hidden layer before and after the activation, and what is kept of the layer before."""
 
+_FLOATS_PER_TOKEN = 2048
+"""Assumed per token beside the encoder: three fused steps with what a fusion layer keeps of them."""
+
 _FLOATS_PER_FRAME = 256
 """Assumed per frame of audio or vision beside its features: projections, keys, values, weights."""
 
@@ -260,12 +263,14 @@ def _digest(*packed: bytes) -> np.ndarray:
 def _passes(predictor: Predictor, batch: Batch, views: _Views, memory_mib: int) -> Iterator[slice]:
     """Yield which rows are read together, by their longest utterance and the memory."""
     view = batch.complete
-    text = view.token_ids_BT.shape[1] * predictor.model.text_encoder.width
+    text = view.token_ids_BT.shape[1] * (
+        predictor.model.text_encoder.width * _FLOATS_PER_TEXT_FEATURE + _FLOATS_PER_TOKEN
+    )
     frames = sum(
         frames_BSF.shape[1] * (frames_BSF.shape[2] + _FLOATS_PER_FRAME)
         for frames_BSF in (view.audio_BSF, view.vision_BSF)
     )
-    row_bytes = 4 * (text * _FLOATS_PER_TEXT_FEATURE + frames)
+    row_bytes = 4 * (text + frames)
     size = max(1, memory_mib * 2**20 // row_bytes)
     num_rows = len(views.sample_R)
     # Passes of equal size: a small last one would cost almost as much time as a whole one.
