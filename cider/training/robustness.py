@@ -49,7 +49,7 @@ _FLOATS_PER_TEXT_FEATURE = 14
 times wider hidden layer before and after the activation, and what is kept of the layer before."""
 
 _FLOATS_PER_TOKEN = 2048
-"""Assumed per token beside the encoder: three fused steps, and what a fusion layer makes of them."""
+"""Assumed per token beside the encoder: three fused steps, and what fusion layers keep of them."""
 
 _FLOATS_PER_FRAME = 256
 """Assumed per frame of audio or vision beside its features: projections, keys, values, weights."""

@@ -33,8 +33,7 @@ from cider.metrics import DEFINITIONS, METRICS
 from cider.models import ENTRY_POINT_GROUP as GROUP
 from cider.models.cider.config import Config
 from cider.spec import RunSpec
-from cider_platform.conditions import conditions_of
-from cider_platform.evaluation import evaluate_run
+from cider_platform.evaluation import conditions_of, evaluate_run
 from cider_platform.layout import RunFolder, StudyFolder
 from cider_platform.trial import Runtime, resolve, train_run
 
