@@ -142,17 +142,16 @@ class RunEvaluator:
         todo = [each for each in dict.fromkeys(conditions) if not self._is_stored(each)]
         if todo:
             self._evaluate(todo, advance)
-        return [read_json(self._row_file(each)) for each in conditions]
+        return [read_json(self._files(each)[1]) for each in conditions]
 
-    def _row_file(self, condition: Condition) -> Path:
-        return self.folder.evaluation_file(evaluation_name(condition))
+    def _files(self, condition: Condition) -> tuple[Path, Path]:
+        """Return the files of a condition's predictions and of its row."""
+        name = evaluation_name(condition)
+        return self.folder.predictions_file(name), self.folder.evaluation_file(name)
 
     def _is_stored(self, condition: Condition) -> bool:
         # The row is written last; without predictions it is of a version that stored other ones.
-        return (
-            self._row_file(condition).is_file()
-            and self.folder.predictions_file(condition).is_file()
-        )
+        return all(path.is_file() for path in self._files(condition))
 
     def _evaluate(self, conditions: Sequence[Condition], advance: Advance | None) -> None:
         run, test = self._load()
@@ -176,8 +175,9 @@ class RunEvaluator:
                 "masks": hashes,
                 "synthetic": run.store.manifest.synthetic,
             }
-            write_predictions(self.folder.predictions_file(condition), condition, answers, hashes)
-            write_json_atomic(self._row_file(condition), row)
+            predictions_file, row_file = self._files(condition)
+            write_predictions(predictions_file, condition, answers, hashes)
+            write_json_atomic(row_file, row)
 
 
 def evaluate_run(

@@ -12,13 +12,10 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from cider.data.seal import FROZEN_FILE
 from cider.errors import CiderError, UsageError
-
-if TYPE_CHECKING:
-    from cider.condition import Condition
 
 RunState = Literal["RUNNING", "COMPLETE", "FAILED", "PRUNED"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
@@ -189,13 +186,14 @@ class RunFolder:
         """Return the path of an evaluation's result rows, JSON."""
         return self.evaluation / f"{check_name('evaluation', name)}.json"
 
-    def predictions_file(self, condition: Condition) -> Path:
-        """Return the path of the predictions under a condition, Parquet."""
-        name = condition.kept or f"{condition.rate:g}"
-        protocol = check_name("protocol", condition.protocol)
-        return (
-            self.predictions / f"protocol={protocol}" / f"{check_name('condition', name)}.parquet"
-        )
+    def predictions_file(self, name: str) -> Path:
+        """Return the path of the predictions that an evaluation is of, Parquet.
+
+        Args:
+            name: the evaluation's, ``test-<protocol>-<rate or kept set>``.
+        """
+        _, protocol, condition = check_name("evaluation", name).split("-", maxsplit=2)
+        return self.predictions / f"protocol={protocol}" / f"{condition}.parquet"
 
     def write_status(self, state: RunState, **facts: object) -> None:
         """Replace the status atomically.

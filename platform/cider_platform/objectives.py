@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cider.spec import RunSpec
 
 PARAMETERS = "parameters"
+AUILC_RATES = ALL_RATES
 _FORMS = "valid/METRIC, valid/METRIC@RATE, valid/auilc/METRIC or parameters"
 
 
@@ -98,7 +99,7 @@ def parse_objective(text: str, spec: RunSpec) -> Objective:
         )
     if is_area and at:
         raise UsageError(f"objective {text!r}: an area is over all rates; leave out @{rate_text}")
-    rates = ALL_RATES if is_area else (_rate(text, rate_text),) if at else None
+    rates = AUILC_RATES if is_area else (_rate(text, rate_text),) if at else None
     return Objective(name=text, metric=metric, rates=rates, is_area=is_area)
 
 

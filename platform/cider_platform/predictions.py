@@ -22,6 +22,7 @@ from cider.condition import Condition
 from cider.data.seal import permit_for_frozen_run
 from cider.errors import CiderError, NothingMatchedError
 from cider.training.evaluation import Predictions
+from cider_platform.conditions import evaluation_name
 from cider_platform.layout import write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def write_predictions(
     """Write the predictions of both splits under one condition, whole or not at all.
 
     Args:
-        path: ``RunFolder.predictions_file(condition)``.
+        path: ``RunFolder.predictions_file``.
         condition: what they were made under.
         answers: by split.
         masks: by split, hash of the masks.
@@ -119,7 +120,7 @@ def read_predictions(folder: RunFolder, condition: Condition) -> Stored:
         CiderError: if the file cannot be read.
     """
     permit_for_frozen_run(folder.root)
-    path = folder.predictions_file(condition)
+    path = folder.predictions_file(evaluation_name(condition))
     if not path.is_file():
         raise NothingMatchedError(
             f"run {folder.run_id} has no stored predictions under {condition}; "

@@ -46,7 +46,7 @@ def diff_runs(first: RunRecord, second: RunRecord) -> dict[str, Any]:
         "agreement": [
             agreement(first, second, condition)
             for condition in stored_conditions(first.folder)
-            if second.folder.predictions_file(condition).is_file()
+            if second.folder.predictions_file(evaluation_name(condition)).is_file()
         ],
     }
 

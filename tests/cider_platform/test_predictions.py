@@ -100,7 +100,7 @@ def test_predictions_that_are_not_there_or_not_readable_are_refused(runtime):
     (condition,) = conditions_of("rmfm", [0.3])
     with pytest.raises(NothingMatchedError, match=r"no stored predictions under rmfm@0\.3"):
         read_predictions(folder, condition)
-    path = folder.predictions_file(condition)
+    path = folder.predictions_file("test-rmfm-0.3")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PAR1")
     with pytest.raises(CiderError, match="remove it and evaluate again"):

@@ -221,9 +221,9 @@ def test_evaluation_of_a_condition_is_stored_and_not_repeated(runtime):
     assert evaluate_run(folder, runtime, conditions) == rows
     assert {path: path.stat().st_mtime_ns for path in folder.root.rglob("*.*")} == before
     # Without its predictions, a row is of a version that stored others.
-    folder.predictions_file(conditions[1]).unlink()
+    folder.predictions_file("test-rmfm-0.5").unlink()
     assert evaluate_run(folder, runtime, conditions)[1]["masks"] == rows[1]["masks"]
-    assert folder.predictions_file(conditions[1]).exists()
+    assert folder.predictions_file("test-rmfm-0.5").exists()
 
 
 # The seal
