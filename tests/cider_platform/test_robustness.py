@@ -1,18 +1,22 @@
 """One pass over many conditions predicts what an evaluation of each condition predicts."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_corpus import write_tiny_corpus
 
 from cider.behaviour import with_behaviour
+from cider.data.loader import BatchSource
 from cider.models.cider.config import Config
 from cider.models.late_fusion.config import Config as LateFusion
 from cider.spec import DataConfig, MaciConfig, RunSpec, TextEncoderConfig, TrainingConfig
+from cider.training import robustness
 from cider.training.evaluation import Masks
 from cider.training.robustness import SplitMasks, predict_conditions
 from cider_platform.assembly import Runtime, assemble, batch_source, open_store, resolve
+from cider_platform.commands import evaluate
 from cider_platform.conditions import full_conditions
 
 TINY = RunSpec(
@@ -30,6 +34,7 @@ CASES = {
     "plain head": {"maci": MaciConfig(mcm=False, counterfactual=False)},
     "vanilla without alignment": {"model": replace(TINY.model, fusion="vanilla", wsam=False)},
     "reads padding": {"model": replace(TINY.model, **UNMASKED)},
+    "positions by batch": {"model": replace(TINY.model, positions="batch_index")},
     "full padding": {"training": replace(TINY.training, padding="full")},
 }
 
@@ -89,3 +94,23 @@ def test_one_pass_of_the_released_behaviour_keeps_its_batches_and_masks(runtime,
 @pytest.mark.parametrize("memory_mib", [0, 1])
 def test_predictions_do_not_depend_on_the_memory(runtime, memory_mib):
     assert_same(TINY, runtime, memory_mib=memory_mib)
+
+
+def test_every_utterance_is_read_once_whatever_the_number_of_conditions(runtime, monkeypatch):
+    spec, parts, source = assembled(TINY, runtime)
+    read, batch = [], BatchSource.batch
+
+    def counted(self, index_B, *rest):
+        read.extend(index_B.tolist())
+        return batch(self, index_B, *rest)
+
+    monkeypatch.setattr(BatchSource, "batch", counted)
+    masks = SplitMasks(source, full_conditions("unaligned"), spec.missing, spec.seed)
+    done = []
+    predict_conditions(parts.predictor, source, masks, on_batch=lambda *each: done.append(each))
+    assert sorted(read) == list(range(12))
+    assert done == [(5, 12), (10, 12), (12, 12)]
+
+
+def test_default_of_the_command_is_that_of_the_pass():
+    assert evaluate.MEMORY_MIB == robustness.MEMORY_MIB == Runtime(Path(), Path()).memory_mib
