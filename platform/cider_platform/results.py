@@ -136,9 +136,10 @@ def find_run(results: Path, prefix: str) -> RunRecord:
 
 
 def evaluations(record: RunRecord) -> list[dict[str, Any]]:
-    """Return a run's evaluations on the sealed test split, by name; none if it has none."""
+    """Return a run's evaluations on the sealed test split, by protocol, rate and kept set."""
     folder = record.folder.evaluation
-    return [read_json(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+    rows = [read_json(path) for path in folder.glob("*.json")] if folder.is_dir() else []
+    return sorted(rows, key=lambda row: (row["protocol"], row["rate"], row["kept"]))
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
