@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cider_platform.results import RunRecord
 
 app = typer.Typer(
-    help="List runs, show one, say why it failed, replay its first steps.", no_args_is_help=True
+    help="List and compare runs, show one, say why it failed, replay its first steps.", no_args_is_help=True
 )
 
 Run = Annotated[str, typer.Argument(help="A run's id, or the beginning of it.", metavar="RUN")]
