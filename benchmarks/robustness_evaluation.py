@@ -1,17 +1,17 @@
-"""Evaluation of one frozen run at many missing rates: the loop over rates as `evaluate` runs it.
+"""Evaluation of one frozen run under many missing conditions: one pass against one by one.
 
-``one evaluator`` is that loop: model and store are loaded once. ``loading per rate`` loads
-everything anew for each rate, as the published code does, but through this project's mapped store.
-Every rate predicts the validation and the test split, factual and counterfactual; rows and
-predictions are written as usual.
+``plain`` is what one condition costs by itself: every batch through the whole model, factual and
+counterfactual, in stored order. ``one pass`` is what ``evaluate`` does. Everything predicts the
+validation and the test split and computes rows; what is written is removed before each repetition.
+``loading per rate`` builds model and store anew for each rate, as the published code does, but
+through this project's mapped store.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
-import time
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +19,25 @@ import corpora
 import measuring
 import numpy as np
 import specs
-from measuring import Report, interleaved, paired_ratio, scaled, spread, text_of
+from measuring import Report, interleaved, paired_ratio, spread, text_of
 
+from cider.training.evaluation import Masks
 from cider_platform.assembly import Runtime, resolve
-from cider_platform.evaluation import conditions_of, evaluate_run
+from cider_platform.conditions import conditions_of, full_conditions
+from cider_platform.evaluation import RunEvaluator
 from cider_platform.layout import RunFolder
+from cider_platform.predictions import Answers
+from cider_platform.scoring import score
 from cider_platform.trial import train_run
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from cider.condition import Condition
 
-FORMS = ("one evaluator", "loading per rate")
+PLAIN, SINGLE, RATES, FULL = "plain", "one pass, 1 condition", "one pass, rates", "one pass, full"
+LOOP, LOADING = "plain, rate by rate", "plain, loading per rate"
 
 
 def options() -> argparse.ArgumentParser:
@@ -39,8 +45,10 @@ def options() -> argparse.ArgumentParser:
     corpora.add_options(parser, "mosi")
     specs.add_options(parser)
     parser.add_argument("--rates", type=int, default=11, help="missing rates from 0 to 1")
-    parser.add_argument("--protocol", default="rmfm")
+    parser.add_argument("--protocol", default="rmfm", help="of the evaluation of rates alone")
     parser.add_argument("--rows", type=int, nargs=3, default=(256, 128, 384), help="of each split")
+    parser.add_argument("--memory", type=int, default=512, help="MiB of rows read together")
+    parser.add_argument("--no-loops", action="store_true", help="leave out both loops over rates")
     parser.add_argument("--repetitions", type=int, default=3)
     return parser
 
@@ -51,53 +59,84 @@ class Bench:
     def __init__(self, args: argparse.Namespace, root: Path) -> None:
         rows = dict(zip(("train", "valid", "test"), args.rows, strict=True))
         corpora.write_corpus(root, args, rows)
-        self.runtime = Runtime(root, root / "results")
+        self.runtime = Runtime(root, root / "results", memory_mib=args.memory)
         spec = resolve(specs.run_spec(args, epochs=1), self.runtime)
         for _ in train_run(spec, self.runtime):
             measuring.progress("trained for one epoch")
         self.folder = RunFolder.of(self.runtime.results, spec.run_id)
-        rates = np.linspace(0, 1, args.rates).round(6)
-        self.conditions = conditions_of(args.protocol, rates.tolist())
-        self.row_seconds: list[list[float]] = []
+        self.leaves_encoder_out = args.encoder == "none"
+        self.evaluator = self.load()
+        rates = np.linspace(0, 1, args.rates).round(6).tolist()
+        self.rates = conditions_of(args.protocol, rates)
+        self.full = full_conditions("unaligned", rates)
 
-    def _evaluate(self, conditions: list[Condition]) -> None:
-        times = [time.perf_counter()]
-        evaluate_run(
-            self.folder, self.runtime, conditions, lambda _: times.append(time.perf_counter())
-        )
-        self.row_seconds.append([after - before for before, after in pairwise(times)])
+    def load(self) -> RunEvaluator:
+        evaluator = RunEvaluator(self.folder, self.runtime)
+        run, _ = evaluator._load()
+        if self.leaves_encoder_out:
+            specs.leave_encoder_out(run.model)
+        return evaluator
 
-    def _forget(self) -> None:
-        """Remove the rows of an earlier evaluation, which would be read instead of computed."""
-        for condition in self.conditions:
-            name = f"test-{condition.protocol}-{condition.kept or f'{condition.rate:g}'}"
-            self.folder.evaluation_file(name).unlink(missing_ok=True)
+    def one_pass(self, conditions: list[Condition]) -> Callable[[int], object]:
+        def evaluate(_: int) -> None:
+            for folder in (self.folder.evaluation, self.folder.predictions):
+                shutil.rmtree(folder, ignore_errors=True)
+            self.evaluator.evaluate(conditions)
 
-    def at_once(self, _: int) -> None:
-        self._forget()
-        self._evaluate(self.conditions)
+        return evaluate
 
-    def one_by_one(self, _: int) -> None:
-        self._forget()
-        for condition in self.conditions:
-            self._evaluate([condition])
+    def plain(self, evaluator: RunEvaluator, condition: Condition) -> None:
+        run, test = evaluator._load()
+        answers = []
+        for source in (run.valid, test):
+            masks = Masks(source, condition, run.spec.missing, run.spec.seed)
+            predictions = run._assembled.predictor.predict(source, masks)
+            answers.append(Answers(source.split.ids, source.labels_N, predictions))
+        score(run.spec, *answers)
+
+    def loop(self, _: int) -> None:
+        for condition in self.rates:
+            self.plain(self.evaluator, condition)
+
+    def loading(self, _: int) -> None:
+        for condition in self.rates:
+            self.plain(self.load(), condition)
+
+    def distinct(self) -> dict[str, Any]:
+        run, test = self.evaluator._load()
+        found = run.predict(test, self.full)
+        return {
+            "conditions": len(self.full),
+            "views": 2 * len(self.full) * len(test),
+            "distinct_views": found.rows,
+            "distinct_texts": found.texts,
+            "views_of_one_condition": 2 * len(test),
+        }
 
 
 def measure(args: argparse.Namespace, root: Path) -> dict[str, Any]:
     bench = Bench(args, root)
-    forms = dict(zip(FORMS, (bench.at_once, bench.one_by_one), strict=True))
-    seconds = interleaved(forms, args.repetitions, warmup=0)
-    count = len(bench.conditions)
-    looped = [rows for rows in bench.row_seconds if len(rows) == count and count > 1]
-    return {
-        "conditions": [str(condition) for condition in bench.conditions],
-        "seconds": {name: spread(seconds[name]) for name in FORMS},
-        "seconds_per_rate": {name: spread(scaled(seconds[name], 1 / count)) for name in FORMS},
-        "loading_over_one": paired_ratio(seconds[FORMS[1]], seconds[FORMS[0]]),
-        # The first rate of a loop pays for loading.
-        "first_rate_seconds": spread([rows[0] for rows in looped]),
-        "later_rate_seconds": spread([each for rows in looped for each in rows[1:]]),
+    complete = conditions_of("none", [])
+    forms: dict[str, Callable[[int], object]] = {
+        PLAIN: lambda _: bench.plain(bench.evaluator, complete[0]),
+        SINGLE: bench.one_pass(complete),
+        RATES: bench.one_pass(bench.rates),
+        FULL: bench.one_pass(bench.full),
     }
+    if not args.no_loops:
+        forms |= {LOOP: bench.loop, LOADING: bench.loading}
+    bench.plain(bench.evaluator, complete[0])  # the first pass of a process takes longer
+    seconds = interleaved(forms, args.repetitions, warmup=0)
+    found = {
+        "distinct": bench.distinct(),
+        "seconds": {name: spread(seconds[name]) for name in forms},
+        "over_plain": {name: paired_ratio(seconds[name], seconds[PLAIN]) for name in forms},
+    }
+    if not args.no_loops:
+        found["over_one_pass_of_rates"] = {
+            name: paired_ratio(seconds[name], seconds[RATES]) for name in (LOOP, LOADING)
+        }
+    return found
 
 
 def main(argv: list[str]) -> None:
@@ -108,18 +147,26 @@ def main(argv: list[str]) -> None:
     report = Report("robustness_evaluation", args)
     with tempfile.TemporaryDirectory() as folder:
         report.results = found = measure(args, Path(folder))
+    over = found.get("over_one_pass_of_rates", {})
     report.table(
-        f"{len(found['conditions'])} conditions of {args.protocol}, seconds: median (min-max)",
-        ["form", "all", "per rate"],
+        f"{args.rates} rates of {args.protocol}; the full set has "
+        f"{found['distinct']['conditions']} conditions: median (min-max)",
+        ["form", "seconds", "over plain", "over one pass of the rates"],
         [
-            [name, *(text_of(found[key][name], 2) for key in ("seconds", "seconds_per_rate"))]
-            for name in FORMS
+            [
+                name,
+                text_of(found["seconds"][name], 2),
+                text_of(found["over_plain"][name], 2),
+                text_of(over[name], 2) if name in over else "",
+            ]
+            for name in found["seconds"]
         ],
     )
+    seen = found["distinct"]
     report.note(
-        f"Loading per rate / one evaluator: {text_of(found['loading_over_one'], 2)}. In the loop "
-        f"the first rate takes {text_of(found['first_rate_seconds'], 2)} s, a later one "
-        f"{text_of(found['later_rate_seconds'], 2)} s."
+        f"Test split under the full set: {seen['views']} views, {seen['distinct_views']} distinct, "
+        f"with {seen['distinct_texts']} distinct texts; one condition has "
+        f"{seen['views_of_one_condition']}."
     )
     report.show()
 

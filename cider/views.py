@@ -25,10 +25,9 @@ def incomplete_view(view: View, observed: PerModality[BoolTensor], ids: TokenIds
         observed: True where a position was kept; False at padding, which stays padding.
         ids: the special tokens.
     """
-    dropped_BT = view.valid.text & ~observed.text
     return replace(
         view,
-        token_ids_BT=view.token_ids_BT.masked_fill(dropped_BT, ids.unknown),
+        token_ids_BT=incomplete_text(view.token_ids_BT, view.valid.text, observed.text, ids),
         audio_BSF=view.audio_BSF * observed.audio.unsqueeze(-1),
         vision_BSF=view.vision_BSF * observed.vision.unsqueeze(-1),
     )
@@ -42,6 +41,16 @@ def counterfactual_view(view: View, kept_words: Tensor, ids: TokenIds) -> View:
         kept_words: boolean (vocabulary,), True for special tokens and bias words.
         ids: the special tokens.
     """
-    keep_BT = kept_words[view.token_ids_BT]
-    token_ids_BT = torch.where(keep_BT, view.token_ids_BT, ids.mask)
-    return replace(view, token_ids_BT=token_ids_BT)
+    return replace(view, token_ids_BT=counterfactual_text(view.token_ids_BT, kept_words, ids))
+
+
+def incomplete_text(
+    token_ids_BT: Tensor, valid_BT: Tensor, observed_BT: Tensor, ids: TokenIds
+) -> Tensor:
+    """Return the token ids with [UNK] where a valid token was not observed."""
+    return token_ids_BT.masked_fill(valid_BT & ~observed_BT, ids.unknown)
+
+
+def counterfactual_text(token_ids_BT: Tensor, kept_words: Tensor, ids: TokenIds) -> Tensor:
+    """Return the token ids with [MASK] where ``kept_words`` (vocabulary,) is False."""
+    return torch.where(kept_words[token_ids_BT], token_ids_BT, ids.mask)

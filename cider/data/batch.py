@@ -47,6 +47,9 @@ class View:
     first_row: int = 0
     """Row of the whole batch with which this part of it begins. Only the released positions, which
     count rows, depend on it."""
+    row_B: Tensor | None = None
+    """int64 row of the whole batch that each row is, where they are in another order; None: they
+    follow each other from ``first_row``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,11 @@ class EmotionModel(nn.Module):
             text_BTF=text_BTF,
         )
 
+    def log_probs(self, view: View, text_BTF: Tensor) -> Tensor:
+        """Return log-probabilities (B, C) of a view whose text is encoded, and nothing else."""
+        log_probs_BC: Tensor = self.head(self.backbone.represent(view, text_BTF))
+        return log_probs_BC
+
     def num_parameters(self) -> int:
         """Return the number of trainable numbers without the text encoder, as papers count them."""
         return sum(

@@ -73,6 +73,19 @@ class Backbone(nn.Module):
     joint_width: int
     class_width: int
 
+    @property
+    def reads_padding(self) -> bool:
+        """False promises that how far a batch is padded changes no joint representation.
+
+        An evaluation under many conditions then sorts utterances by length and cuts padding off.
+        """
+        return True
+
     def forward(self, view: View, text_BTF: Tensor) -> BackboneOutput:
         """Return the joint representation and what the distillation terms need."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def represent(self, view: View, text_BTF: Tensor) -> Tensor:
+        """Return the joint representation (B, J) alone, all that a prediction needs."""
+        output: BackboneOutput = self(view, text_BTF)
+        return output.joint_BJ

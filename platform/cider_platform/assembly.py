@@ -30,6 +30,7 @@ from cider.modules.text import SCRATCH, TextEncoder, build_text_encoder
 from cider.seeding import torch_seed
 from cider.training.evaluation import Predictor
 from cider.training.optim import build_optimizer
+from cider.training.robustness import MEMORY_MIB
 from cider.training.update import TwoStepUpdate
 from cider.training.workers import ALONE, Workers
 from cider_platform.resolving import open_corpus, resolve_spec
@@ -58,6 +59,8 @@ class Runtime:
     """Epochs between checkpoints."""
     workers: Workers = ALONE
     """The processes that train the run together."""
+    memory_mib: int = MEMORY_MIB
+    """About what an evaluation's stacked rows may hold at once."""
 
     @property
     def torch_device(self) -> torch.device:

@@ -1,8 +1,10 @@
 """Evaluate a frozen run under missing data: the one place where test labels are read.
 
-For every condition (protocol and rate, or protocol and kept set) tau is chosen on the validation
-split under that same condition, then applied once to the test split. Predictions are stored beside
-the metrics; a condition that was evaluated is never evaluated again.
+All conditions (protocol and rate, or protocol and kept set) that were not evaluated before are
+evaluated together, in one pass over the validation and one over the test split. For every condition
+tau is chosen on the validation split under that same condition, then applied once to the test
+split. Predictions are stored beside the metrics, so whatever else is asked of them needs no model;
+a condition that was evaluated is never evaluated again.
 
 Shapes: N utterances, C classes.
 """
@@ -11,24 +13,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from cider.data.seal import TestPermit, permit_for_frozen_run
-from cider.metrics import auilc, confusion_matrix
 from cider.spec import RunSpec
 from cider.training.checkpoint import load_weights
-from cider.training.evaluation import (
-    Masks,
-    Predictions,
-    all_metrics,
-    metric_value,
-    select_tau,
-)
+from cider.training.robustness import SplitMasks, SplitPredictions, predict_conditions
 from cider_platform.assembly import Assembled, Runtime, assemble, batch_source, open_store
 from cider_platform.conditions import conditions_of, evaluation_name
+from cider_platform.fields import areas
 from cider_platform.layout import read_json, write_json_atomic
+from cider_platform.predictions import Answers, write_predictions
+from cider_platform.scoring import honest_tau, metrics_of, score
 from cider_platform.trial import best_weights
 
 if TYPE_CHECKING:
@@ -38,8 +32,12 @@ if TYPE_CHECKING:
     from cider.condition import Condition
     from cider.data.loader import BatchSource
     from cider.data.store import FeatureStore
+    from cider.training.evaluation import Predictions
     from cider_platform.layout import RunFolder
     from cider_platform.objectives import Objective
+
+    Advance = Callable[[str, int, int], None]
+    """Told what is being done, how much of it is done, and of how much."""
 
 
 class FrozenRun:
@@ -52,6 +50,7 @@ class FrozenRun:
 
     def __init__(self, folder: RunFolder, runtime: Runtime) -> None:
         self.spec = RunSpec.from_dict(read_json(folder.spec))
+        self.memory_mib = runtime.memory_mib
         self.store: FeatureStore = open_store(self.spec, runtime)
         self._assembled: Assembled = assemble(self.spec, self.store, runtime)
         self.model = self._assembled.model
@@ -63,23 +62,26 @@ class FrozenRun:
         """Parameters of the model without the text encoder."""
         return self.model.num_parameters()
 
-    def predict(self, source: BatchSource, condition: Condition) -> Predictions:
-        """Return the model's predictions of a split under a condition."""
-        masks = Masks(source, condition, self.spec.missing, self.spec.seed)
-        return self._assembled.predictor.predict(source, masks)
+    def predict(
+        self,
+        source: BatchSource,
+        conditions: Sequence[Condition],
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> SplitPredictions:
+        """Return the model's predictions of a split under some conditions, from one pass."""
+        masks = SplitMasks(source, conditions, self.spec.missing, self.spec.seed)
+        return predict_conditions(
+            self._assembled.predictor,
+            source,
+            masks,
+            memory_mib=self.memory_mib,
+            on_batch=on_batch,
+        )
 
-    def choose_tau(self, condition: Condition) -> tuple[float, Predictions]:
-        """Return tau, chosen on validation under a condition, and the validation predictions."""
-        predictions, labels_N = self.predict(self.valid, condition), self.valid.labels_N
-        assert labels_N is not None
-        chosen = select_tau([predictions], labels_N, self.spec.selection_metric, self.spec.maci)
-        return chosen.tau, predictions
-
-    def validation_metrics(self, predictions: Predictions, tau: float) -> dict[str, float | None]:
-        """Return every metric of validation predictions, corrected with tau."""
-        assert self.valid.labels_N is not None
-        scores_NC = predictions.scores(tau, self.spec.maci.counterfactual_space)
-        return finite(all_metrics(scores_NC, self.valid.labels_N))
+    def answers(self, source: BatchSource, predictions: Predictions) -> Answers:
+        """Return predictions of a split whose labels may be read, with ids and labels."""
+        assert source.labels_N is not None
+        return Answers(source.split.ids, source.labels_N, predictions)
 
 
 def objective_values(
@@ -91,22 +93,22 @@ def objective_values(
     """
     run = FrozenRun(folder, runtime)
     missing = run.spec.missing
-    selected_at = conditions_of(missing.protocol, run.spec.selection.rates, missing.kept)
-    known: dict[Condition, dict[str, float | None]] = {}
-
-    def metrics_under(condition: Condition) -> dict[str, float | None]:
-        if condition not in known:
-            tau, predictions = run.choose_tau(condition)
-            known[condition] = run.validation_metrics(predictions, tau)
-        return known[condition]
-
-    values = []
+    wanted = []
     for objective in objectives:
-        conditions = selected_at if objective.metric else []
-        if objective.rates is not None:
-            conditions = conditions_of(missing.protocol, objective.rates, missing.kept)
-        values.append(objective.value(list(map(metrics_under, conditions)), run.num_parameters))
-    return values
+        rates = run.spec.selection.rates if objective.rates is None else objective.rates
+        is_measured = bool(objective.metric) or objective.rates is not None
+        wanted.append(conditions_of(missing.protocol, rates, missing.kept) if is_measured else [])
+    conditions = list(dict.fromkeys(each for conditions in wanted for each in conditions))
+    known: dict[Condition, dict[str, float | None]] = {}
+    if conditions:
+        predicted = run.predict(run.valid, conditions).predictions
+        for condition, predictions in zip(conditions, predicted, strict=True):
+            answers = run.answers(run.valid, predictions)
+            known[condition] = metrics_of(run.spec, answers, honest_tau(run.spec, answers))
+    return [
+        objective.value([known[each] for each in conditions], run.num_parameters)
+        for objective, conditions in zip(objectives, wanted, strict=True)
+    ]
 
 
 class RunEvaluator:
@@ -125,7 +127,6 @@ class RunEvaluator:
         self.folder = folder
         self.runtime = runtime
         self.spec = RunSpec.from_dict(read_json(folder.spec))
-        self.frozen = read_json(folder.frozen)
         self._loaded: tuple[FrozenRun, BatchSource] | None = None
 
     def _load(self) -> tuple[FrozenRun, BatchSource]:
@@ -134,59 +135,56 @@ class RunEvaluator:
             self._loaded = run, batch_source(run.store, self.spec, "test", self.permit)
         return self._loaded
 
-    def evaluate(self, condition: Condition) -> dict[str, Any]:
-        """Return the result row of one condition, from its file if it was evaluated before."""
-        name = evaluation_name(condition)
-        path = self.folder.evaluation_file(name)
-        if path.exists():
-            row: dict[str, Any] = read_json(path)
-            return row
-        run, test = self._load()
-        row, predictions = self._evaluate(run, test, condition)
-        row["synthetic"] = run.store.manifest.synthetic
-        write_predictions(self.folder.predictions_file(name), test, predictions, row["tau"])
-        write_json_atomic(path, row)
-        return row
+    def evaluate(
+        self, conditions: Sequence[Condition], advance: Advance | None = None
+    ) -> list[dict[str, Any]]:
+        """Return one row per condition; what was evaluated before is read from its file."""
+        todo = [each for each in dict.fromkeys(conditions) if not self._is_stored(each)]
+        if todo:
+            self._evaluate(todo, advance)
+        return [read_json(self._files(each)[1]) for each in conditions]
 
-    def _evaluate(
-        self, run: FrozenRun, test: BatchSource, condition: Condition
-    ) -> tuple[dict[str, Any], Predictions]:
-        spec = self.spec
-        metric, space = spec.selection_metric, spec.maci.counterfactual_space
-        labels_N = test.labels_N
-        assert labels_N is not None
-        tau, on_valid = run.choose_tau(condition)
-        on_test = run.predict(test, condition)
-        row: dict[str, Any] = {
-            "run_id": self.folder.run_id,
-            "split": "test",
-            "protocol": condition.protocol,
-            "rate": condition.rate,
-            "kept": condition.kept,
-            "selection": spec.selection.rule,
+    def _files(self, condition: Condition) -> tuple[Path, Path]:
+        """Return the files of a condition's predictions and of its row."""
+        name = evaluation_name(condition)
+        return self.folder.predictions_file(name), self.folder.evaluation_file(name)
+
+    def _is_stored(self, condition: Condition) -> bool:
+        # The row is written last; without predictions it is of a version that stored other ones.
+        return all(path.is_file() for path in self._files(condition))
+
+    def _evaluate(self, conditions: Sequence[Condition], advance: Advance | None) -> None:
+        run, test = self._load()
+        found = {
+            source.split.name: run.predict(source, conditions, _counter(advance, source))
+            for source in (run.valid, test)
         }
-        if spec.selection.rule == "published":
-            # The paper's way: tau that is best on the very labels it is scored with.
-            published = select_tau([on_test], labels_N, metric, spec.maci)
-            honest = metric_value(on_test.scores(tau, space), labels_N, metric)
-            row["optimism_of_tau"] = published.score - honest
-            tau = published.tau
-        scores_NC = on_test.scores(tau, space)
-        row |= {
-            "tau": tau,
-            "tau_chosen_on": "test" if spec.selection.rule == "published" else "valid",
-            "valid": run.validation_metrics(on_valid, tau),
-            "test": finite(all_metrics(scores_NC, labels_N)),
-            "confusion": confusion_matrix(scores_NC, labels_N).tolist(),
-        }
-        return row, on_test
+        for number, condition in enumerate(conditions):
+            answers = {
+                source.split.name: run.answers(source, found[source.split.name].predictions[number])
+                for source in (run.valid, test)
+            }
+            hashes = {split: each.mask_hashes[number] for split, each in found.items()}
+            row = {
+                "run_id": self.folder.run_id,
+                "split": "test",
+                "protocol": condition.protocol,
+                "rate": condition.rate,
+                "kept": condition.kept,
+                **score(self.spec, answers["valid"], answers["test"]),
+                "masks": hashes,
+                "synthetic": run.store.manifest.synthetic,
+            }
+            predictions_file, row_file = self._files(condition)
+            write_predictions(predictions_file, condition, answers, hashes)
+            write_json_atomic(row_file, row)
 
 
 def evaluate_run(
     folder: RunFolder,
     runtime: Runtime,
     conditions: Sequence[Condition],
-    on_row: Callable[[dict[str, Any]], None] | None = None,
+    advance: Advance | None = None,
 ) -> list[dict[str, Any]]:
     """Return one row per condition: tau, validation metrics, test metrics, confusion matrix.
 
@@ -194,55 +192,26 @@ def evaluate_run(
         folder: a frozen run.
         runtime: where and how to execute.
         conditions: what to evaluate, see ``cider_platform.conditions``.
-        on_row: called with every row as it is done.
+        advance: told of the utterances read of each split.
 
     Raises:
         SealedTestError: if the run is not frozen.
     """
-    evaluator = RunEvaluator(folder, runtime)
-    rows = []
-    for condition in conditions:
-        rows.append(evaluator.evaluate(condition))
-        if on_row is not None:
-            on_row(rows[-1])
-    return rows
+    return RunEvaluator(folder, runtime).evaluate(conditions, advance)
 
 
-def areas(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return AUILC per test metric over rows of one protocol; empty for fewer than two rates."""
-    by_rate = sorted((row for row in rows if not row["kept"]), key=lambda row: row["rate"])
-    rates = [row["rate"] for row in by_rate]
-    if len(set(rates)) < 2:
-        return {}
-    return {
-        name: auilc(rates, [row["test"][name] for row in by_rate])
-        for name in by_rate[0]["test"]
-        if all(row["test"][name] is not None for row in by_rate)
+def areas_by_protocol(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return AUILC per test metric of every protocol that has at least two rates among the rows."""
+    protocols = dict.fromkeys(row["protocol"] for row in rows)
+    found = {
+        protocol: areas([row for row in rows if row["protocol"] == protocol])
+        for protocol in protocols
     }
+    return {protocol: values for protocol, values in found.items() if values}
 
 
-def finite(metrics: dict[str, float]) -> dict[str, float | None]:
-    """Return metrics as JSON values: a metric that is undefined (NaN) becomes None."""
-    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
-
-
-def write_predictions(
-    path: Path, source: BatchSource, predictions: Predictions, tau: float
-) -> None:
-    """Write per-utterance log-probabilities: id, label, tau, factual and counterfactual (C)."""
-    columns: dict[str, Any] = {
-        "id": source.split.ids,
-        "label": source.labels_N,
-        "tau": np.full(len(source), tau),
-        "log_probs": list(predictions.log_probs_NC),
-    }
-    if predictions.counterfactual_NC is not None:
-        columns["counterfactual_log_probs"] = list(predictions.counterfactual_NC)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        pq.write_table(pa.table(columns), temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _counter(advance: Advance | None, source: BatchSource) -> Callable[[int, int], None] | None:
+    if advance is None:
+        return None
+    what = "validation split" if source.split.name == "valid" else "test split"
+    return lambda done, total: advance(what, done, total)

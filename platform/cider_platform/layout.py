@@ -143,6 +143,11 @@ class RunFolder:
         return self.root / "profile.json"
 
     @property
+    def provenance(self) -> Path:
+        """Code, libraries, hardware and corpus of every session of the training, JSON."""
+        return self.root / "provenance.json"
+
+    @property
     def frozen(self) -> Path:
         """Record that ends a training and opens the test split."""
         return self.root / FROZEN_FILE
@@ -154,8 +159,13 @@ class RunFolder:
 
     @property
     def evaluation(self) -> Path:
-        """Folder of evaluations: ``<name>.json`` and ``<name>.parquet``."""
+        """Folder of evaluations: ``<name>.json``."""
         return self.root / "evaluation"
+
+    @property
+    def predictions(self) -> Path:
+        """Parquet data set of predictions, partitioned by protocol."""
+        return self.root / "predictions"
 
     @property
     def log(self) -> Path:
@@ -182,8 +192,13 @@ class RunFolder:
         return self.evaluation / f"{check_name('evaluation', name)}.json"
 
     def predictions_file(self, name: str) -> Path:
-        """Return the path of an evaluation's predictions, Parquet."""
-        return self.evaluation / f"{check_name('evaluation', name)}.parquet"
+        """Return the path of the predictions that an evaluation is of, Parquet.
+
+        Args:
+            name: the evaluation's, ``test-<protocol>-<rate or kept set>``.
+        """
+        _, protocol, condition = check_name("evaluation", name).split("-", maxsplit=2)
+        return self.predictions / f"protocol={protocol}" / f"{condition}.parquet"
 
     def write_status(self, state: RunState, **facts: object) -> None:
         """Replace the status atomically.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cider.errors import UsageError
 from cider.metrics import auilc, metrics_of_task
+from cider_platform.conditions import ALL_RATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from cider.spec import RunSpec
 
 PARAMETERS = "parameters"
-AUILC_RATES = tuple(round(0.1 * step, 1) for step in range(11))
+AUILC_RATES = ALL_RATES
 _FORMS = "valid/METRIC, valid/METRIC@RATE, valid/auilc/METRIC or parameters"
 
 

@@ -1,21 +1,26 @@
-"""Runs as a person looks for them: listed, found by the beginning of an id, and marked.
+"""Runs as a person looks for them: listed, found by the beginning of an id, marked, as a table.
 
-Reading changes nothing.
+Reading changes nothing. In a notebook: ``results.load().to_pandas()``, see docs/results.md.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from cider.errors import CiderError, NothingMatchedError, UsageError
+from cider_platform.fields import Fields, run_fields
 from cider_platform.layout import RunFolder, read_json
 from cider_platform.lease import has_living_owner
+from cider_platform.query import needs_evaluations, parse_where, select
+from cider_platform.roots import results_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +136,10 @@ def find_run(results: Path, prefix: str) -> RunRecord:
 
 
 def evaluations(record: RunRecord) -> list[dict[str, Any]]:
-    """Return a run's evaluations on the sealed test split, by name; none if it has none."""
+    """Return a run's evaluations on the sealed test split, by protocol, rate and kept set."""
     folder = record.folder.evaluation
-    return [read_json(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+    rows = [read_json(path) for path in folder.glob("*.json")] if folder.is_dir() else []
+    return sorted(rows, key=lambda row: (row["protocol"], row["rate"], row["kept"]))
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
@@ -142,3 +148,62 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def find_runs(
+    results: Path, where: Sequence[str] = (), sort: str = "", *, evaluated: bool = False
+) -> list[tuple[RunRecord, Fields]]:
+    """Return the runs that meet every condition, each with its fields.
+
+    Args:
+        results: root of runs and studies.
+        where: conditions such as ``dataset=mosi`` or ``test.acc2@0.5>0.7``.
+        sort: a field, smallest first, or ``-FIELD``, largest first; empty: the latest run first.
+        evaluated: read evaluations even if no condition needs them.
+
+    Raises:
+        UsageError: for a condition that is none, or a field that no run has.
+        NothingMatchedError: for a field of an evaluation that no run has.
+    """
+    conditions = parse_where(where)
+    names = [*(each.field for each in conditions), sort.removeprefix("-")]
+    evaluated = evaluated or needs_evaluations(names)
+    records = all_runs(results)
+    fields = [run_fields(each, evaluations(each) if evaluated else ()) for each in records]
+    return [(records[number], fields[number]) for number in select(fields, conditions, sort)]
+
+
+def load(
+    results: Path | str | None = None,
+    what: Literal["runs", "evaluations", "predictions"] = "runs",
+    *,
+    where: Sequence[str] = (),
+    sort: str = "",
+) -> pa.Table:
+    """Return runs as an Arrow table; ``.to_pandas()`` makes a data frame of it.
+
+    Args:
+        results: root of runs and studies; None is where the commands look.
+        what: ``runs``: a row per run, a column per field; ``evaluations``: a row per run and
+            condition; ``predictions``: a row per run, condition, split and utterance, frozen runs
+            only.
+        where: conditions that the runs must meet, as ``runs list --where`` takes them.
+        sort: the order of the runs, as ``runs list --sort`` takes it.
+
+    Raises:
+        UsageError: for an unknown ``what``, a condition that is none, or an unknown field.
+        NothingMatchedError: if there is no such field or no stored prediction.
+    """
+    # Not at the top: pyarrow takes longer to import than a list of runs to print.
+    from cider_platform import results_table as table  # noqa: PLC0415
+
+    if what not in ("runs", "evaluations", "predictions"):
+        raise UsageError(f"load gives runs, evaluations or predictions, got {what!r}")
+    root = results_root(None if results is None else Path(results))
+    found = find_runs(root, where, sort, evaluated=what == "runs")
+    if what == "runs":
+        return table.runs_table([fields for _, fields in found])
+    records = [record for record, _ in found]
+    if what == "evaluations":
+        return table.evaluations_table(records)
+    return table.predictions_table([each for each in records if each.folder.frozen.is_file()])

@@ -42,6 +42,7 @@ from cider_platform.layout import (
     write_json_atomic,
     write_text_atomic,
 )
+from cider_platform.provenance import record_session
 from cider_platform.results import read_epochs
 
 if TYPE_CHECKING:
@@ -103,14 +104,15 @@ def _train(spec: RunSpec, runtime: Runtime, folder: RunFolder) -> Iterator[Epoch
         else None,
     )
     workers = runtime.workers
-    if workers.is_first:
-        steps = trainer.steps_per_epoch
-        trainer.on_step = Recorder(folder, runtime.torch_device, steps, workers.count)
     progress = Progress()
     if folder.last.exists():
         tensors, facts = read_checkpoint(folder.last)
         restore_training_state(tensors, assembled.model, update.optimizer, runtime.torch_device)
         progress = Progress.from_dict(facts["progress"])
+    if workers.is_first:
+        steps = trainer.steps_per_epoch
+        trainer.on_step = Recorder(folder, runtime.torch_device, steps, workers.count)
+        record_session(folder, runtime, store, after_epoch=progress.epoch)
     workers.begin(assembled.model, progress.epoch)
     if not workers.is_first:
         for result, _ in trainer.epochs(progress):

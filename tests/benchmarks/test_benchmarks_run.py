@@ -90,11 +90,14 @@ def test_missing_masks_prints_every_protocol(result_of):
     assert set(result_of("missing_masks", options)["results"]) >= {"rmfm", "stmfm", "one draw"}
 
 
-def test_robustness_evaluation_prints_both_loops(result_of):
+def test_robustness_evaluation_prints_one_pass_and_the_loops(result_of):
     options = f"{TINY_RUN} --rows 8 4 4 --rates 3 --repetitions 1"
     results = result_of("robustness_evaluation", options)["results"]
-    assert results["conditions"] == ["rmfm@0", "rmfm@0.5", "rmfm@1"]
-    assert len(results["later_rate_seconds"]["values"]) == 2
+    assert set(results["over_one_pass_of_rates"]) <= set(results["over_plain"])
+    assert len(results["seconds"]) == 6
+    seen = results["distinct"]
+    assert (seen["conditions"], seen["views"]) == (3 * 3 + 6, 2 * 15 * 4)
+    assert seen["distinct_texts"] <= seen["distinct_views"] < seen["views"]
 
 
 def test_many_trials_prints_asks_and_what_a_trial_costs(result_of, tmp_path):
@@ -111,6 +114,12 @@ def test_asha_fidelity_prints_what_both_searches_found_and_spent(result_of):
     assert 6 <= asha <= full
     assert study["behind"] >= 0
     assert study["standard_error"] > 0
+
+
+def test_results_table_prints_every_way_of_reading(result_of):
+    results = result_of("results_table", "--runs 2 --repetitions 1")["results"]
+    assert len(results["seconds"]) == 5
+    assert results["shapes"]["evaluations"][0] == 2 * 39
 
 
 def test_report_prints_tables_with_facts_of_the_machine(monkeypatch, capsys):

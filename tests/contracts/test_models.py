@@ -117,3 +117,36 @@ def test_model_config_survives_the_spec_and_bears_identity(name):
     spec = RunSpec(model=models.config_class(name)())
     assert RunSpec.from_dict(spec.to_dict()) == spec
     assert set(to_dict(spec.model)) | {"name"} == set(spec.to_dict()["model"])
+
+
+@EVERY
+@BOTH
+def test_model_that_promises_to_read_no_padding_predicts_the_same_however_far_it_is_padded(
+    name, shapes
+):
+    model = build(name, shapes).eval()
+    given = view(shapes)
+    row = int(given.valid.text.sum(dim=1).argmin())
+    steps = given.valid.map(lambda mask: int(mask[row].sum()))
+    alone = slice(row, row + 1)
+    cut = View(
+        given.token_ids_BT[alone, : steps.text],
+        given.audio_BSF[alone, : steps.audio],
+        given.vision_BSF[alone, : steps.vision],
+        given.valid.zip_map(steps, lambda mask, count: mask[alone, :count]),
+    )
+    assert sum(steps) < sum(shapes.lengths)
+    with torch.no_grad():
+        whole, short = model(given).log_probs_BC[alone], model(cut).log_probs_BC
+    close = torch.allclose(short, whole, atol=1e-6)
+    assert close or model.backbone.reads_padding
+
+
+@EVERY
+@BOTH
+def test_model_predicts_the_same_when_nothing_but_the_prediction_is_asked_for(name, shapes):
+    model = build(name, shapes).eval()
+    given = view(shapes)
+    with torch.no_grad():
+        output = model(given)
+        torch.testing.assert_close(model.log_probs(given, output.text_BTF), output.log_probs_BC)

@@ -316,7 +316,7 @@ def test_files_page_lists_exactly_what_a_run_writes(text_of, tmp_path):
     evaluate_run(folder, runtime, conditions_of("rmfm", [0.5]))
     ended = names_on_disk(folder.root)
     assert begun - ended == {"checkpoint/last.safetensors"}
-    found = {name.replace("rmfm-0.5", "<protocol>-<rate>") for name in begun | ended}
+    found = {re.sub(r"rmfm([-/])0\.5", r"<protocol>\1<rate>", name) for name in begun | ended}
     # These belong to the commands train and tune.
     assert found | {"lease.json", "profile.json"} == listed
 

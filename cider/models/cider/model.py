@@ -114,7 +114,7 @@ class CiderBackbone(Backbone):
     def forward(self, view: View, text_BTF: Tensor) -> BackboneOutput:
         """Return h_m, the last layer's attention scores and the reconstructions of one view."""
         states, valid = self._compress(view, text_BTF)
-        fused, scores_BHLL = self._fuse(states, valid, view.first_row)
+        fused, scores_BHLL = self._fuse(states, valid, _rows(view))
         return BackboneOutput(
             joint_BJ=self._joint(fused, valid),
             attention=AttentionScores(
@@ -123,6 +123,17 @@ class CiderBackbone(Backbone):
             ),
             reconstruction=self._reconstruct(fused, valid, view),
         )
+
+    @property
+    def reads_padding(self) -> bool:
+        """True as released: padded steps take part in fusion or pooling."""
+        return not (self.config.mask_fusion_padding and self.config.mask_pooling_padding)
+
+    def represent(self, view: View, text_BTF: Tensor) -> Tensor:
+        """Return h_m alone (B, J): nothing is reconstructed."""
+        states, valid = self._compress(view, text_BTF)
+        fused, _ = self._fuse(states, valid, _rows(view))
+        return self._joint(fused, valid)
 
     def _compress(
         self, view: View, text_BTF: Tensor
@@ -149,21 +160,21 @@ class CiderBackbone(Backbone):
         return PerModality(*states), valid
 
     def _fuse(
-        self, states: PerModality[Tensor], valid: PerModality[BoolTensor], first_row: int
+        self, states: PerModality[Tensor], valid: PerModality[BoolTensor], rows: slice | Tensor
     ) -> tuple[PerModality[Tensor], Tensor]:
         """Return the fused states (B, T, D) per modality and the last scores (B, H, L, L)."""
         lengths = [state_BTD.shape[1] for state_BTD in states]
         x_BLD = torch.cat(list(states), dim=1)  # Eq. 6
-        x_BLD = self.embedding_dropout(self._with_positions(x_BLD, lengths, first_row))
+        x_BLD = self.embedding_dropout(self._with_positions(x_BLD, lengths, rows))
         valid_BL = torch.cat(list(valid), dim=1) if self.config.mask_fusion_padding else None
         x_BLD, scores_BHLL = self.encoder(x_BLD, lengths, valid_BL)
         return PerModality(*(x_BLD[:, rows] for rows in segments_of(lengths))), scores_BHLL
 
-    def _with_positions(self, x_BLD: Tensor, lengths: list[int], first_row: int) -> Tensor:
+    def _with_positions(self, x_BLD: Tensor, lengths: list[int], rows: slice | Tensor) -> Tensor:
         if self.config.positions == "batch_index":
             # Parity: the published encoder is time first but its table batch first, so that row b
             # of the table goes to every step of sample b.
-            return x_BLD + self.positions_ND[first_row : first_row + len(x_BLD), None, :]
+            return x_BLD + self.positions_ND[rows, None, :]
         # A step's position does not depend on how far its batch is padded: each modality starts at
         # the end of the longest sequence of the one before.
         starts = [rows.start for rows in segments_of(list(self.fused_lengths))]
@@ -203,6 +214,13 @@ class CiderBackbone(Backbone):
             for modality in FRAMES
         )
         return PerModality(self.text_reconstruction(fused.text), audio_BSF, vision_BSF)
+
+
+def _rows(view: View) -> slice | Tensor:
+    """Return which rows of the whole batch a view's rows are."""
+    if view.row_B is not None:
+        return view.row_B
+    return slice(view.first_row, view.first_row + len(view.token_ids_BT))
 
 
 def _per_modality(make: object) -> nn.ModuleDict:

@@ -36,6 +36,11 @@ class LateFusionBackbone(Backbone):
         self.dropout = nn.Dropout(config.dropout)
         self.joint = nn.Linear(3 * config.width, self.joint_width)
 
+    @property
+    def reads_padding(self) -> bool:
+        """False: means are over valid steps."""
+        return False
+
     def forward(self, view: View, text_BTF: Tensor) -> BackboneOutput:
         """Return the joint representation (B, J); nothing to distil from attention or features."""
         inputs = PerModality(text_BTF, view.audio_BSF, view.vision_BSF)
