@@ -20,6 +20,7 @@ TORCH_FREE = (
     "cider.models.*.config",
     "cider.registry",
     "cider.seeding",
+    "cider.significance*",
     "cider.spec",
     "cider_platform",
     "cider_platform.cli",
