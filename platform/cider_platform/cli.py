@@ -14,6 +14,7 @@ import typer
 from cider.errors import CiderError
 from cider_platform.commands import (
     checkpoint,
+    compare,
     data,
     evaluate,
     lists,
@@ -39,6 +40,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.add_typer(runs.app, name="runs")
 for name, command in study_report.COMMANDS.items():
     study.app.command(name)(command)

@@ -26,6 +26,7 @@ LAYERS = {
     "cider.metrics": 2,
     "cider.missing": 2,
     "cider.missing_released": 2,
+    "cider.published": 2,
     "cider.significance": 2,
     "cider.views": 2,
     "cider.modules": 3,

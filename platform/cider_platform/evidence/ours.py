@@ -1,0 +1,229 @@
+"""What our finished, evaluated runs have for a published cell: the one place that maps them.
+
+Of the complete runs that fit a cell, those of one configuration (all but the seed is equal) stand
+for it: of the configurations with most seeds, the one with the best mean of the score its runs were
+selected by. That is the validation score, and never the number that is shown; under the published
+selection it is the test score, which is what that selection is.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal
+
+from cider.metrics import auilc
+from cider.models import names
+from cider.published.tables import COMPLEXITY
+from cider.significance import SeedSummary, summarise
+from cider_platform.evidence.paper_runs import WantedRun, wanted_run
+from cider_platform.objectives import AUILC_RATES
+from cider_platform.results import RunRecord, all_runs, evaluations
+from cider_platform.tables import flat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from cider.published import Cell
+
+Rule = Literal["published", "validation"]
+RULES: tuple[Rule, ...] = ("published", "validation")
+
+State = Literal[
+    "measured", "not run", "not evaluated", "several configurations", "no such model", "not of runs"
+]
+
+PERCENT = 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """What our runs have for one cell under one selection rule."""
+
+    state: State
+    """``several configurations``: those with most seeds were selected by scores that do not
+    compare (another metric or other rates), so none can be chosen."""
+    values: Mapping[int, float] = field(default_factory=dict)
+    """Value by seed, in percent, of the runs that have been evaluated."""
+    runs: tuple[str, ...] = ()
+    """Ids of the configuration's runs, by seed."""
+    marks: tuple[str, ...] = ()
+    """``synthetic``, ``published selection``."""
+    evaluate: tuple[str, ...] = ()
+    """Commands that make the evaluations that are missing."""
+
+    @property
+    def summary(self) -> SeedSummary | None:
+        """Mean, SD and interval over seeds; None if nothing is evaluated."""
+        return (
+            summarise([self.values[seed] for seed in sorted(self.values)]) if self.values else None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A complete run with what is asked of it again and again."""
+
+    record: RunRecord
+    spec: dict[str, Any]
+    """By dotted path."""
+
+    @property
+    def score(self) -> float:
+        return float(self.record.result["score"])
+
+    @property
+    def configuration(self) -> str:
+        return json.dumps({**self.spec, "seed": None}, sort_keys=True)
+
+    @property
+    def yardstick(self) -> str:
+        """What the score is of; scores with another one do not compare."""
+        rates = [value for path, value in self.spec.items() if path == "selection.rates"]
+        return json.dumps([self.record.result.get("metric"), rates])
+
+
+class OurRuns:
+    """The complete runs of a results root, asked for what they have for cells.
+
+    Args:
+        results: results root.
+        synthetic: take the runs on generated corpora in place of those on real ones; they then
+            stand for the real corpus they imitate, and are marked.
+        only: further fields that a run must have, text by dotted path.
+    """
+
+    def __init__(
+        self, results: Path, *, synthetic: bool = False, only: Mapping[str, str] | None = None
+    ) -> None:
+        self.synthetic = synthetic
+        self._models = frozenset(names())
+        self._only = dict(only or {})
+        self._runs = [run for run in map(_run, _complete(all_runs(results))) if self._is_in(run)]
+        self._groups: dict[tuple[str, Rule], list[list[_Run]]] = {}
+        self._evaluations: dict[str, dict[tuple[str, float, str], dict[str, Any]]] = {}
+
+    def _is_in(self, run: _Run) -> bool:
+        is_synthetic = "synthetic" in run.record.marks
+        return is_synthetic == self.synthetic and all(
+            str(run.spec.get(path)).lower() == text.lower() for path, text in self._only.items()
+        )
+
+    def of(self, cell: Cell, rule: Rule) -> Ours:
+        """Return what our runs with a selection rule have for a cell."""
+        if cell.table == COMPLEXITY:
+            return Ours(state="not of runs")
+        wanted = wanted_run(cell, self._models)
+        if wanted is None:
+            return Ours(state="no such model")
+        groups = self._fitting(wanted, rule)
+        if not groups:
+            return Ours(state="not run")
+        most = max(len(group) for group in groups)
+        leading = [group for group in groups if len(group) == most]
+        if len({group[0].yardstick for group in leading}) > 1:
+            runs = tuple(run.record.run_id for group in leading for run in group)
+            return Ours(state="several configurations", runs=runs)
+        # The first of equals by id, so that the same runs always give the same table.
+        chosen = max(
+            leading,
+            key=lambda group: (fmean(run.score for run in group), group[0].record.run_id),
+        )
+        return self._measured(cell, chosen)
+
+    def _fitting(self, wanted: WantedRun, rule: Rule) -> list[list[_Run]]:
+        """Return the runs that fit, by configuration, each by seed."""
+        key = (repr(wanted), rule)
+        if key not in self._groups:
+            groups: dict[str, list[_Run]] = {}
+            for run in self._runs:
+                if (
+                    run.spec["selection.rule"] == rule
+                    and wanted.fits(run.spec)
+                    and self._corpus(run.spec["data.dataset"]) == wanted.dataset
+                ):
+                    groups.setdefault(run.configuration, []).append(run)
+            self._groups[key] = [
+                sorted(group, key=lambda run: int(run.spec["seed"])) for group in groups.values()
+            ]
+        return self._groups[key]
+
+    def _corpus(self, dataset: str) -> str:
+        """Return the corpus a dataset stands for: ``mosei`` for ``synthetic-mosei-x0.1``."""
+        return dataset.split("-")[1] if self.synthetic and "-" in dataset else dataset
+
+    def _measured(self, cell: Cell, group: Sequence[_Run]) -> Ours:
+        values: dict[int, float] = {}
+        lacking = []
+        for run in group:
+            value = cell_value(cell, self._rows(run.record))
+            if value is None:
+                lacking.append(evaluate_command(cell, run.record.run_id))
+            else:
+                values[int(run.spec["seed"])] = PERCENT * value
+        return Ours(
+            state="measured" if values else "not evaluated",
+            values=values,
+            runs=tuple(run.record.run_id for run in group),
+            marks=tuple(dict.fromkeys(mark for run in group for mark in run.record.marks)),
+            evaluate=tuple(lacking),
+        )
+
+    def _rows(self, record: RunRecord) -> dict[tuple[str, float, str], dict[str, Any]]:
+        if record.run_id not in self._evaluations:
+            self._evaluations[record.run_id] = {
+                (row["protocol"], float(row["rate"]), row["kept"]): row["test"]
+                for row in evaluations(record)
+            }
+        return self._evaluations[record.run_id]
+
+
+def _complete(records: Iterable[RunRecord]) -> list[RunRecord]:
+    return [
+        record
+        for record in records
+        if record.state == "COMPLETE" and record.result.get("score") is not None
+    ]
+
+
+def _run(record: RunRecord) -> _Run:
+    return _Run(record, dict(flat(record.spec)))
+
+
+def cell_value(
+    cell: Cell, tested: Mapping[tuple[str, float, str], Mapping[str, float | None]]
+) -> float | None:
+    """Return a run's test metric for a cell, in [0, 1]; None if an evaluation is missing.
+
+    Args:
+        cell: a published cell of a table of metrics.
+        tested: the run's test metrics by protocol, rate and kept set.
+    """
+
+    def at(rate: float) -> float | None:
+        places = [(cell.protocol, rate, "")]
+        if cell.protocol == "none" or rate == 0:
+            # Nothing is missing at rate 0, whatever the protocol that was asked for.
+            places += [("none", 0.0, ""), *(key for key in tested if key[1] == 0 and not key[2])]
+        return next((tested[key].get(cell.metric) for key in places if key in tested), None)
+
+    if cell.kept:
+        return tested.get((cell.protocol, 0.0, cell.kept), {}).get(cell.metric)
+    if cell.rate is not None:
+        return at(cell.rate)
+    values = [value for rate in AUILC_RATES if (value := at(rate)) is not None]
+    return auilc(AUILC_RATES, values) if len(values) == len(AUILC_RATES) else None
+
+
+def evaluate_command(cell: Cell, run: str) -> str:
+    """Return the command that evaluates a run as a cell needs it."""
+    words = ["cider-platform", "evaluate", run, "--missing", cell.protocol]
+    if cell.kept:
+        words += ["--kept", cell.kept]
+    elif cell.is_area:
+        words += ["--rates", "0:1:0.1"]
+    elif cell.rate and cell.protocol != "none":
+        words += ["--rates", f"{cell.rate:g}"]
+    return " ".join(words)
