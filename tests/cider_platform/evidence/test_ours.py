@@ -127,9 +127,9 @@ def test_published_models_are_looked_for_under_their_names_and_training_protocol
 
 def test_options_of_a_wanted_run_make_a_spec_that_fits():
     places = [each for table in TABLES if table != "VI" for each in cells(table)]
-    seen = {}
+    seen, models = {}, names()
     for place in places:
-        if (found := wanted_run(place, names())) is not None:
+        if (found := wanted_run(place, models)) is not None:
             seen.setdefault(repr(found), found)
     assert len(seen) > 20
     for found in seen.values():
