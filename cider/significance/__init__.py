@@ -4,6 +4,13 @@ Everything is a pure function of numbers in NumPy and the standard library; what
 Which test is for what, and what it assumes, is in ``docs/statistics.md``.
 """
 
+from cider.significance.chance import (
+    ChanceOptimism,
+    chance_optimism,
+    expected_maximum,
+    observed_correlation,
+    own_luck,
+)
 from cider.significance.many_tests import (
     ALPHA,
     holm,
@@ -32,6 +39,7 @@ from cider.significance.seeds import (
 __all__ = [
     "ALPHA",
     "BootstrapDifference",
+    "ChanceOptimism",
     "Interval",
     "McNemar",
     "PairedSeeds",
@@ -39,11 +47,15 @@ __all__ = [
     "SignFlip",
     "bca_interval",
     "bootstrap_difference",
+    "chance_optimism",
     "compare_paired",
     "compare_with_constant",
+    "expected_maximum",
     "holm",
     "is_reachable",
     "mcnemar",
+    "observed_correlation",
+    "own_luck",
     "seeds_needed",
     "sign_flip",
     "smallest_p",

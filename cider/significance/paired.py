@@ -101,7 +101,8 @@ def _all_sums(values_P: np.ndarray) -> np.ndarray:
     sums = values_P[-1:]
     for value in values_P[:-1]:
         sums = np.concatenate([sums + value, sums - value])
-    return np.abs(sums)
+    absolute: np.ndarray = np.abs(sums)
+    return absolute
 
 
 def mcnemar(first_right_N: np.ndarray, second_right_N: np.ndarray) -> McNemar:

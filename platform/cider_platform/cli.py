@@ -20,6 +20,7 @@ from cider_platform.commands import (
     lists,
     runs,
     study,
+    study_leak,
     study_report,
     train,
     tune,
@@ -44,6 +45,7 @@ app.command("compare")(compare.compare)
 app.add_typer(runs.app, name="runs")
 for name, command in study_report.COMMANDS.items():
     study.app.command(name)(command)
+study.app.command("leak")(study_leak.leak)
 app.add_typer(study.app, name="study")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("metrics")(lists.metrics)

@@ -113,7 +113,7 @@ def _print(found: Comparison) -> None:
         say(note)
     commands = list(dict.fromkeys(line for side in sides for line in side.ours.evaluate))
     if commands:
-        say(f"{len(commands)} evaluations are missing:")
+        say(f"missing evaluations: {len(commands)}; make them with")
     for line in commands[:_MOST_COMMANDS]:
         say(f"  {line}")
     if len(commands) > _MOST_COMMANDS:

@@ -162,7 +162,7 @@ def test_command_prints_every_format(made_up, run_cli):
     code, out, err = run_cli(*command)
     assert code == 0
     assert "66.9 +- 0.5 (8 of 9)" in out
-    assert "1 evaluations are missing" in err
+    assert "missing evaluations: 1" in err
     assert "--missing rmfm --rates 0:1:0.1" in err
     code, out, _ = run_cli(*command, "--json")
     data = json.loads(out)

@@ -1,0 +1,103 @@
+"""Stored predictions of a run's evaluations, read again without the model.
+
+Shapes: N utterances, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cider.counterfactual import choose_tau, subtract
+from cider.errors import CiderError
+from cider.metrics import METRICS
+
+if TYPE_CHECKING:
+    from cider_platform.layout import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One condition of an evaluation: protocol, missing rate in [0, 1], smm's kept set."""
+
+    protocol: str
+    rate: float = 0.0
+    kept: str = ""
+
+    @property
+    def evaluation(self) -> str:
+        """Name of the evaluation's files in the run's folder."""
+        return f"test-{self.protocol}-{self.kept or f'{self.rate:g}'}"
+
+    def __str__(self) -> str:
+        if self.kept or self.protocol == "none":
+            return f"{self.protocol}/{self.kept}" if self.kept else self.protocol
+        return f"{self.protocol}@{self.rate:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class TestPredictions:
+    """A run's predictions of the test split under one condition."""
+
+    __test__ = False  # no test of pytest's
+
+    ids: tuple[str, ...]
+    labels_N: np.ndarray
+    log_probs_NC: np.ndarray
+    counterfactual_NC: np.ndarray | None
+    tau: float
+    """As the evaluation chose it."""
+    space: str
+    """What is subtracted: ``log_probability`` or ``probability``."""
+
+    def scores(self) -> np.ndarray:
+        """Return the debiased scores (N, C) that the evaluation's metrics are of."""
+        if self.counterfactual_NC is None:
+            return self.log_probs_NC
+        return subtract(self.log_probs_NC, self.counterfactual_NC, self.tau, self.space)
+
+    def best_on_test(self, metric: str) -> float:
+        """Return a metric with the tau that is best for it on the test labels themselves."""
+        if self.counterfactual_NC is None:
+            return METRICS[metric](self.log_probs_NC, self.labels_N)
+        _, best = choose_tau(
+            [self.log_probs_NC], [self.counterfactual_NC], self.labels_N, metric, self.space
+        )
+        return best
+
+
+def read_predictions(folder: RunFolder, place: Place, space: str) -> TestPredictions:
+    """Return what a run's evaluation stored for a condition.
+
+    Args:
+        folder: the run's folder.
+        place: the condition.
+        space: the run's ``maci.counterfactual_space``.
+
+    Raises:
+        FileNotFoundError: if there is no such evaluation.
+        CiderError: if the file cannot be read.
+    """
+    path = folder.predictions_file(place.evaluation)
+    try:
+        table = pq.read_table(path)
+        names = table.column_names
+        counterfactual = "counterfactual_log_probs"
+        return TestPredictions(
+            ids=tuple(map(str, table["id"].to_pylist())),
+            labels_N=table["label"].to_numpy(),
+            log_probs_NC=np.stack(table["log_probs"].to_numpy()),
+            counterfactual_NC=np.stack(table[counterfactual].to_numpy())
+            if counterfactual in names
+            else None,
+            tau=float(table["tau"][0].as_py()),
+            space=space,
+        )
+    except (KeyError, ValueError, IndexError) as error:  # Arrow's errors are ValueErrors
+        raise CiderError(
+            f"the predictions {path} cannot be read ({error}); remove the evaluation's two files "
+            "and evaluate again"
+        ) from None
