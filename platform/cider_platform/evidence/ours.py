@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
+from cider.errors import UsageError
 from cider.metrics import auilc
 from cider.models import names
 from cider.published.tables import COMPLEXITY
 from cider.significance import SeedSummary, summarise
+from cider.spec import RunSpec
 from cider_platform.evidence.paper_runs import WantedRun, wanted_run
 from cider_platform.objectives import AUILC_RATES
 from cider_platform.results import RunRecord, all_runs, evaluations
@@ -49,6 +51,8 @@ class Ours:
     """Value by seed, in percent, of the runs that have been evaluated."""
     runs: tuple[str, ...] = ()
     """Ids of the configuration's runs, by seed."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of those runs."""
     marks: tuple[str, ...] = ()
     """``synthetic``, ``published selection``."""
     evaluate: tuple[str, ...] = ()
@@ -93,6 +97,9 @@ class OurRuns:
         synthetic: take the runs on generated corpora in place of those on real ones; they then
             stand for the real corpus they imitate, and are marked.
         only: further fields that a run must have, text by dotted path.
+
+    Raises:
+        UsageError: if no run has a field of ``only``.
     """
 
     def __init__(
@@ -101,7 +108,9 @@ class OurRuns:
         self.synthetic = synthetic
         self._models = frozenset(names())
         self._only = dict(only or {})
-        self._runs = [run for run in map(_run, _complete(all_runs(results))) if self._is_in(run)]
+        complete = [_run(record) for record in _complete(all_runs(results))]
+        _check_fields(self._only, complete)
+        self._runs = [run for run in complete if self._is_in(run)]
         self._groups: dict[tuple[str, Rule], list[list[_Run]]] = {}
         self._evaluations: dict[str, dict[tuple[str, float, str], dict[str, Any]]] = {}
 
@@ -167,6 +176,7 @@ class OurRuns:
             state="measured" if values else "not evaluated",
             values=values,
             runs=tuple(run.record.run_id for run in group),
+            seeds=tuple(int(run.spec["seed"]) for run in group),
             marks=tuple(dict.fromkeys(mark for run in group for mark in run.record.marks)),
             evaluate=tuple(lacking),
         )
@@ -190,6 +200,16 @@ def _complete(records: Iterable[RunRecord]) -> list[RunRecord]:
 
 def _run(record: RunRecord) -> _Run:
     return _Run(record, dict(flat(record.spec)))
+
+
+def _check_fields(only: Mapping[str, str], runs: Sequence[_Run]) -> None:
+    known = set(dict(flat(RunSpec().to_dict()))).union(*(run.spec for run in runs))
+    for path in only:
+        if path not in known:
+            raise UsageError(
+                f"no run has a field {path!r}; fields are named as for --set, e.g. model.layers or "
+                "training.batch_size"
+            )
 
 
 def cell_value(

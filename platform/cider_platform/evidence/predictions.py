@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from cider.counterfactual import choose_tau, subtract
 from cider.errors import CiderError
 from cider.metrics import METRICS
+from cider_platform.layout import read_json
 
 if TYPE_CHECKING:
     from cider_platform.layout import RunFolder
@@ -93,7 +94,7 @@ def read_predictions(folder: RunFolder, place: Place, space: str) -> TestPredict
             counterfactual_NC=np.stack(table[counterfactual].to_numpy())
             if counterfactual in names
             else None,
-            tau=float(table["tau"][0].as_py()),
+            tau=float(read_json(folder.evaluation_file(place.evaluation))["tau"]),
             space=space,
         )
     except (KeyError, ValueError, IndexError) as error:  # Arrow's errors are ValueErrors

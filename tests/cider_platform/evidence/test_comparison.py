@@ -89,6 +89,7 @@ def test_holm_is_over_the_tests_of_the_table_and_stars_need_enough_seeds(made_up
     assert row.validation.star == "*"
     assert "2 tests" in found.notes()[0]
     assert "no star" not in found.notes()[0]
+    assert len(found.notes()) == 1
 
 
 def test_five_seeds_never_have_a_star_and_the_note_says_how_many_would(made_up):
@@ -98,8 +99,9 @@ def test_five_seeds_never_have_a_star_and_the_note_says_how_many_would(made_up):
     assert row.validation.verdict == "above"
     assert row.validation.compared.test.p == 0.0625
     assert row.validation.star == ""
-    (note,) = found.notes()
-    assert note.endswith("after correction 0.125; no star is possible, it takes 7 seeds")
+    first, second = found.notes()
+    assert first.endswith("after correction 0.125; no star is possible, it takes 7 seeds")
+    assert second.startswith("intervals of 5 seeds are too narrow")
 
 
 def test_ours_against_ours_is_paired_by_seed(made_up):
@@ -193,6 +195,7 @@ def test_command_shows_tables_of_several_corpora_and_units(made_up, run_cli):
         (["table5", "--model", "Cider"], "unknown model in table5 'Cider'"),
         (["table5", "--against", "w/o all"], "unknown model in table5 'w/o all'"),
         (["table5", "--only", "layers"], "--only must be PATH=VALUE"),
+        (["table5", "--only", "model.layer=2"], "no run has a field 'model.layer'"),
     ],
 )
 def test_command_refuses_what_it_does_not_know(made_up, run_cli, arguments, message):

@@ -53,14 +53,14 @@ def write_evaluation(results, number, rate, *, skill, counterfactual=0.0, seed=N
     scores_NC += bias_NC
     log_probs_NC = scores_NC - np.log(np.exp(scores_NC).sum(axis=1, keepdims=True))
     columns = {"id": [str(each) for each in range(NUM)], "label": LABELS,
-               "tau": np.full(NUM, 0.0), "log_probs": list(log_probs_NC)}  # fmt: skip
+               "log_probs": list(log_probs_NC)}  # fmt: skip
     if counterfactual:
         columns["counterfactual_log_probs"] = list(bias_NC)
     name = f"test-rmfm-{rate:g}"
     acc2 = METRICS["acc2"](log_probs_NC, LABELS)
     folder.evaluation.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), folder.predictions_file(name))
-    row = {"protocol": "rmfm", "rate": rate, "kept": "", "test": {"acc2": acc2}}
+    row = {"protocol": "rmfm", "rate": rate, "kept": "", "tau": 0.0, "test": {"acc2": acc2}}
     write_json_atomic(folder.evaluation_file(name), row)
     return acc2
 
