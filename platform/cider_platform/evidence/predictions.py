@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cider.counterfactual import choose_tau, subtract
-from cider.errors import CiderError
+from cider.errors import CiderError, UsageError
 from cider.metrics import METRICS
+from cider.missing import uses_rate
+from cider.modality import KEPT_SETS
 from cider_platform.layout import read_json
 
 if TYPE_CHECKING:
@@ -37,6 +39,23 @@ class Place:
         if self.kept or self.protocol == "none":
             return f"{self.protocol}/{self.kept}" if self.kept else self.protocol
         return f"{self.protocol}@{self.rate:g}"
+
+
+def place_of(protocol: str, rate: float | None = None, kept: str = "") -> Place:
+    """Return the condition that a protocol with its rate or kept set names.
+
+    Raises:
+        UsageError: for an unknown protocol, or a rate or kept set that is missing or too much.
+    """
+    if not uses_rate(protocol) and rate is not None:
+        raise UsageError(f"the protocol {protocol} has no rate, got {rate:g}; leave it out")
+    if protocol != "smm" and kept:
+        raise UsageError(f"a kept set is only for the protocol smm, got {kept!r} with {protocol}")
+    if protocol == "smm" and kept not in KEPT_SETS:
+        raise UsageError(f"smm needs a kept set, one of {', '.join(KEPT_SETS)}, got {kept!r}")
+    if uses_rate(protocol) and rate is None:
+        raise UsageError(f"the protocol {protocol} needs a missing rate from 0 to 1, got none")
+    return Place(protocol, rate or 0.0, kept)
 
 
 @dataclass(frozen=True, slots=True)
