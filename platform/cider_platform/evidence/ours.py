@@ -3,12 +3,14 @@
 Of the complete runs that fit a cell, those of one configuration (all but the seed is equal) stand
 for it: of the configurations with most seeds, the one with the best mean of the score its runs were
 selected by. That is the validation score, and never the number that is shown; under the published
-selection it is the test score, which is what that selection is.
+selection it is the test score, which is what that selection is. Imported weights count as selected
+so, and have no score: they stand for a cell only if no run of ours does.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +27,7 @@ from cider_platform.results import RunRecord, all_runs, evaluations
 from cider_platform.tables import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from cider.published import Cell
@@ -54,7 +56,7 @@ class Ours:
     seeds: tuple[int, ...] = ()
     """Seeds of those runs."""
     marks: tuple[str, ...] = ()
-    """``synthetic``, ``published selection``."""
+    """``synthetic``, ``published selection``, ``imported weights``."""
     evaluate: tuple[str, ...] = ()
     """Commands that make the evaluations that are missing."""
 
@@ -75,8 +77,18 @@ class _Run:
     """By dotted path."""
 
     @property
+    def is_imported(self) -> bool:
+        return "imported_from" in self.record.result
+
+    @property
+    def rule(self) -> str:
+        # Whoever published the weights chose their epoch and hyperparameters on the test split.
+        return "published" if self.is_imported else str(self.spec["selection.rule"])
+
+    @property
     def score(self) -> float:
-        return float(self.record.result["score"])
+        found = self.record.result.get("score")
+        return -math.inf if found is None else float(found)
 
     @property
     def configuration(self) -> str:
@@ -108,7 +120,7 @@ class OurRuns:
         self.synthetic = synthetic
         self._models = frozenset(names())
         self._only = dict(only or {})
-        complete = [_run(record) for record in _complete(all_runs(results))]
+        complete = _complete(results)
         _check_fields(self._only, complete)
         self._runs = [run for run in complete if self._is_in(run)]
         self._groups: dict[tuple[str, Rule], list[list[_Run]]] = {}
@@ -132,6 +144,8 @@ class OurRuns:
             return Ours(state="not run")
         most = max(len(group) for group in groups)
         leading = [group for group in groups if len(group) == most]
+        # Imported weights have no score of ours: they stand where nothing else does.
+        leading = [group for group in leading if not group[0].is_imported] or leading
         if len({group[0].yardstick for group in leading}) > 1:
             runs = tuple(run.record.run_id for group in leading for run in group)
             return Ours(state="several configurations", runs=runs)
@@ -149,7 +163,7 @@ class OurRuns:
             groups: dict[str, list[_Run]] = {}
             for run in self._runs:
                 if (
-                    run.spec["selection.rule"] == rule
+                    run.rule == rule
                     and wanted.fits(run.spec)
                     and self._corpus(run.spec["data.dataset"]) == wanted.dataset
                 ):
@@ -177,7 +191,7 @@ class OurRuns:
             values=values,
             runs=tuple(run.record.run_id for run in group),
             seeds=tuple(int(run.spec["seed"]) for run in group),
-            marks=tuple(dict.fromkeys(mark for run in group for mark in run.record.marks)),
+            marks=tuple(dict.fromkeys(mark for run in group for mark in _marks(run))),
             evaluate=tuple(lacking),
         )
 
@@ -190,16 +204,16 @@ class OurRuns:
         return self._evaluations[record.run_id]
 
 
-def _complete(records: Iterable[RunRecord]) -> list[RunRecord]:
+def _complete(results: Path) -> list[_Run]:
     return [
-        record
-        for record in records
-        if record.state == "COMPLETE" and record.result.get("score") is not None
+        _Run(record, dict(flat(record.spec)))
+        for record in all_runs(results)
+        if record.state == "COMPLETE"
     ]
 
 
-def _run(record: RunRecord) -> _Run:
-    return _Run(record, dict(flat(record.spec)))
+def _marks(run: _Run) -> list[str]:
+    return [*run.record.marks, *(["imported weights"] if run.is_imported else [])]
 
 
 def _check_fields(only: Mapping[str, str], runs: Sequence[_Run]) -> None:

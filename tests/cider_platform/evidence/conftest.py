@@ -18,7 +18,7 @@ class MadeUp:
         self.results = results
 
     def run(self, seed=1, *, rule="validation", score=0.7, synthetic=False, state="COMPLETE",
-            data=None, **fields):  # fmt: skip
+            data=None, imported=False, **fields):  # fmt: skip
         """Write a run of CIDer on mosi, unaligned, ood, three classes; return its id."""
         wanted = {"dataset": "mosi", "distribution": "ood", "content_sha256": "0" * 64}
         spec = RunSpec(
@@ -31,6 +31,8 @@ class MadeUp:
         folder = RunFolder.of(self.results, spec.run_id)
         write_json_atomic(folder.spec, spec.to_dict())
         result = {"score": score, "metric": spec.selection_metric, "synthetic": synthetic}
+        if imported:
+            result |= {"score": None, "imported_from": {"file": "theirs.pt"}}
         write_json_atomic(folder.result, result)
         folder.write_status(state)
         return spec.run_id

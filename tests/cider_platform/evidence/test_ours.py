@@ -81,6 +81,16 @@ def test_scores_that_do_not_compare_choose_nothing(made_up):
     assert of(made_up, AREA, only={"selection.rates": "[0.0]"}).state == "measured"
 
 
+def test_imported_weights_stand_for_the_published_selection_where_nothing_else_does(made_up):
+    theirs = made_up.seeds([0.65], imported=True, model__layers=3)
+    assert of(made_up, AREA).state == "not run"
+    found = of(made_up, AREA, "published")
+    assert found.runs == tuple(theirs)
+    assert found.marks == ("imported weights",)
+    trained = made_up.seeds([0.60], rule="published")
+    assert of(made_up, AREA, "published").runs == tuple(trained)
+
+
 def test_synthetic_runs_stand_only_where_they_are_asked_for_and_are_marked(made_up):
     made_up.seeds([0.6], data={"dataset": "synthetic-mosi-x0.5"}, synthetic=True)
     made_up.seeds([0.9], synthetic=True)  # a generated corpus under a real name
