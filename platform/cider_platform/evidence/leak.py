@@ -26,7 +26,7 @@ from cider.significance import (
     own_luck,
 )
 from cider.spec import RunSpec
-from cider_platform.evidence.predictions import Place, TestPredictions, read_predictions
+from cider_platform.evidence.predictions import Place, StoredPredictions, read_predictions
 from cider_platform.layout import RunFolder, read_json
 from cider_platform.objectives import Objective, parse_objective
 from cider_platform.results import marks, read_epochs
@@ -302,11 +302,11 @@ class _Study:
         right_N: np.ndarray = np.tensordot(weights, np.stack(rows).astype(float), 1)
         return right_N
 
-    def _read(self, trial: TrialRecord) -> list[TestPredictions]:
+    def _read(self, trial: TrialRecord) -> list[StoredPredictions]:
         assert trial.run is not None
         return self._of_run(trial.run)
 
-    def _of_run(self, run: str) -> list[TestPredictions]:
+    def _of_run(self, run: str) -> list[StoredPredictions]:
         folder = RunFolder.of(self._results, run)
         return [read_predictions(folder, place, self._space) for place in self.places]
 

@@ -59,10 +59,8 @@ def place_of(protocol: str, rate: float | None = None, kept: str = "") -> Place:
 
 
 @dataclass(frozen=True, slots=True)
-class TestPredictions:
+class StoredPredictions:
     """A run's predictions of the test split under one condition."""
-
-    __test__ = False  # no test of pytest's
 
     ids: tuple[str, ...]
     labels_N: np.ndarray
@@ -89,7 +87,7 @@ class TestPredictions:
         return best
 
 
-def read_predictions(folder: RunFolder, place: Place, space: str) -> TestPredictions:
+def read_predictions(folder: RunFolder, place: Place, space: str) -> StoredPredictions:
     """Return what a run's evaluation stored for a condition.
 
     Args:
@@ -106,7 +104,7 @@ def read_predictions(folder: RunFolder, place: Place, space: str) -> TestPredict
         table = pq.read_table(path)
         names = table.column_names
         counterfactual = "counterfactual_log_probs"
-        return TestPredictions(
+        return StoredPredictions(
             ids=tuple(map(str, table["id"].to_pylist())),
             labels_N=table["label"].to_numpy(),
             log_probs_NC=np.stack(table["log_probs"].to_numpy()),

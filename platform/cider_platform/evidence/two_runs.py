@@ -12,7 +12,7 @@ from cider.errors import NothingMatchedError, UsageError
 from cider.metrics import ACCURACY_OF, METRICS, metrics_of_task, right_answers
 from cider.registry import lookup
 from cider.significance import BootstrapDifference, McNemar, bootstrap_difference, mcnemar
-from cider_platform.evidence.predictions import Place, TestPredictions, read_predictions
+from cider_platform.evidence.predictions import Place, StoredPredictions, read_predictions
 
 if TYPE_CHECKING:
     from cider_platform.results import RunRecord
@@ -90,7 +90,7 @@ def compare_runs(
     )
 
 
-def _predictions(record: RunRecord, place: Place) -> TestPredictions:
+def _predictions(record: RunRecord, place: Place) -> StoredPredictions:
     space = record.spec.get("maci", {}).get("counterfactual_space", "log_probability")
     try:
         return read_predictions(record.folder, place, str(space))
