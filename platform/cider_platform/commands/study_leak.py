@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 # typer reads annotations, so these are needed when the module is imported.
-from cider_platform.commands.options import Json, Results  # noqa: TC001
+from cider_platform.commands.options import Json, Results, StorageOption, read_storage
 from cider_platform.commands.study import Study  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 _MOST_COMMANDS = 10
 
 
-def leak(study: Study, results: Results = None, json: Json = False) -> None:
+def leak(
+    study: Study, results: Results = None, storage: StorageOption = None, json: Json = False
+) -> None:
     """Measure what choosing on the test split would add to a study, or did, and what luck gives.
 
     It reads the test scores of runs that are frozen and evaluated. Nothing may be chosen by it.
@@ -25,7 +27,7 @@ def leak(study: Study, results: Results = None, json: Json = False) -> None:
     from cider_platform.output import emit_json
     from cider_platform.roots import results_root
 
-    found = measure_leak(results_root(results), study)
+    found = measure_leak(results_root(results), study, read_storage(storage))
     if json:
         emit_json("study.leak", found.to_dict())
     else:

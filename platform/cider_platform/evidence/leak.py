@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cider_platform.ledger import TrialRecord
+    from cider_platform.storage import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,19 +131,20 @@ def optimism_of(scores: Sequence[TrialScores]) -> Optimism:
     )
 
 
-def measure_leak(results: Path, name: str) -> Leak:
+def measure_leak(results: Path, name: str, database: Storage | None = None) -> Leak:
     """Return what choosing on test would add, or did add, to a study.
 
     Args:
         results: results root.
         name: the study's name.
+        database: where the study is kept, if not in the results folder; its runs are there.
 
     Raises:
         NothingMatchedError: if there is no such study, or it has no complete trial.
         UsageError: if its first objective is no score, or one that the published selection did
             not record.
     """
-    definition, trials = read_study(results, name)
+    definition, trials = read_study(results, name, database)
     complete = _distinct(trials)
     if not complete:
         raise NothingMatchedError(

@@ -18,6 +18,7 @@ from cider_platform.evidence.predictions import Place, read_predictions
 from cider_platform.layout import RunFolder, StudyFolder, write_json_atomic
 from cider_platform.ledger import Ledger
 from cider_platform.space import parse_axis
+from cider_platform.storage import Storage, open_rdb
 from cider_platform.study import define, open_storage
 
 SPACE = (parse_axis("optimizer.lr=log:1e-4:1e-2"),)
@@ -25,7 +26,7 @@ NUM = 200
 LABELS = np.random.default_rng(0).integers(0, 3, NUM)
 
 
-def write_study(results, values, *, rule="validation", objectives=(), repeats=()):
+def write_study(results, values, *, rule="validation", objectives=(), repeats=(), url=""):
     """Write a study whose trials have these validation scores; trial n has run ``%016x`` of n."""
     spec = RunSpec(selection=SelectionConfig(rule=rule))
     pruner = {"name": "none"}
@@ -39,7 +40,9 @@ def write_study(results, values, *, rule="validation", objectives=(), repeats=()
             ledger.fail(number, "the loss is not finite")
         else:
             ledger.complete(number, value)
-    stored = Ledger(open_storage(StudyFolder.of(results, "demo")), "demo", definition)
+    folder = StudyFolder.of(results, "demo")
+    storage = open_rdb(Storage.parse(url)) if url else open_storage(folder)
+    stored = Ledger(storage, "demo", definition)
     stored._study.add_trials(ledger._study.get_trials())
 
 
@@ -204,6 +207,16 @@ def test_published_selection_is_taken_apart_by_trial_epoch_and_tau(tmp_path):
     assert found.optimism.total == pytest.approx(0.83 - 0.74)
     assert "published selection" in found.marks
     assert found.chance is None
+
+
+def test_study_that_a_database_keeps_is_measured_there(tmp_path, run_cli):
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    write_study(tmp_path, [0.70, 0.75], url=url)
+    write_both(tmp_path, 1, skill=1.0)
+    assert run_cli("study", "leak", "demo", "--results", tmp_path)[0] == 3
+    code, _, err = run_cli("study", "leak", "demo", "--results", tmp_path, "--storage", url)
+    assert code == 0
+    assert "1 of 2 complete runs" in err
 
 
 def test_published_study_with_another_objective_is_refused(tmp_path):
