@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from cider.metrics import METRICS
-from cider.significance import bca_interval, bootstrap_difference, holm, mcnemar, sign_flip
+from cider.significance import (
+    bca_interval,
+    bootstrap_difference,
+    chance_optimism,
+    holm,
+    mcnemar,
+    own_luck,
+    sign_flip,
+)
 
 SIMULATIONS = 2_000
 LEVEL = 0.05
@@ -115,3 +123,34 @@ def test_bca_interval_misses_the_truth_more_often_the_fewer_seeds(num_seeds):
     print(f"| 95 % BCa interval of the mean of {num_seeds} seeds misses | {found:.1%} |")
     # No test is made of it: with few seeds it is too narrow, and the page says how much.
     assert 0.03 <= found <= {3: 0.4, 5: 0.25, 8: 0.15, 20: 0.1}[num_seeds]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trials", [5, 50])
+def test_optimism_of_equal_trials_is_what_luck_gives(trials):
+    rng = np.random.default_rng(trials)
+    ps, seen, expected = [], [], []
+    for simulation in range(SIMULATIONS):
+        valid_T, test_TN = (
+            equal_trials(trials, 200, rng).mean(axis=1),
+            equal_trials(trials, 600, rng),
+        )
+        test_T = test_TN.mean(axis=1)
+        optimism = test_T.max() - test_T[valid_T.argmax()]
+        found = chance_optimism(
+            trials, own_luck(test_TN), 0.0, optimism, simulations=399, seed=simulation
+        )
+        ps.append(found.p)
+        seen.append(optimism)
+        expected.append(found.mean)
+    found = rejections(ps)
+    print(f"| leak meter, {trials} equal trials, 600 utterances | {found:.1%} |")
+    print(f"| mean optimism {np.mean(seen):.4f}, by the model {np.mean(expected):.4f} |")
+    assert 0.03 <= found <= 0.07
+    assert np.mean(seen) == pytest.approx(np.mean(expected), rel=0.05)
+
+
+def equal_trials(trials, num, rng):
+    """Right or wrong answers of models of accuracy .75 that share two thirds of their luck."""
+    common_N, own_TN = rng.random(num), rng.random((trials, num))
+    return (np.where(rng.random((trials, num)) < 2 / 3, common_N, own_TN) < 0.75).astype(float)
