@@ -103,12 +103,10 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 def _print(found: Comparison) -> None:
     from cider_platform.evidence.render import RIGHT, headings_and_cells, title_of
     from cider_platform.output import emit_table, say
-    from cider_platform.tables import title
 
     sides = [side for row in found.rows for side in (row.published, row.validation)]
-    marks = list(dict.fromkeys(mark for side in sides for mark in side.ours.marks))
     headings, cells = headings_and_cells(found)
-    emit_table(headings, cells, title=title(title_of(found), marks), right=RIGHT)
+    emit_table(headings, cells, title=title_of(found), right=RIGHT)
     for note in found.notes():
         say(note)
     commands = list(dict.fromkeys(line for side in sides for line in side.ours.evaluate))

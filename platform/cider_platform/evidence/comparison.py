@@ -132,6 +132,12 @@ class Comparison:
     against: str = ""
     """Empty: differences are from the published numbers. Else from our runs of this model."""
 
+    @property
+    def marks(self) -> list[str]:
+        """What must stand beside the table's numbers, e.g. ``synthetic``."""
+        sides = [row.by(rule).ours for row in self.rows for rule in RULES]
+        return list(dict.fromkeys(mark for ours in sides for mark in ours.marks))
+
     def tests(self, rule: Rule) -> int:
         """Return how many tests the table has under a rule: what Holm's correction is over."""
         return sum(row.by(rule).adjusted_p is not None for row in self.rows)
@@ -163,6 +169,7 @@ class Comparison:
         return {
             "table": self.table,
             "against": self.against or "published",
+            "marks": self.marks,
             "tests": {rule: self.tests(rule) for rule in RULES},
             "notes": self.notes(),
             "rows": [row.to_dict() for row in self.rows],

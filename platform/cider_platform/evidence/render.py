@@ -6,6 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING, Literal, get_args
 
+from cider_platform.tables import title
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,11 +29,12 @@ _LATEX = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", ">": r"$\to$", "<": r"
 
 
 def title_of(comparison: Comparison) -> str:
-    """Return a line about the table, with what all its cells have in common."""
+    """Return a line about the table: what all its cells have in common, and its marks."""
     what = f"difference: ours minus {comparison.against or 'published'}, honest selection"
     common = [value for values in _places(comparison).values() if (value := _one(values))]
     unit = _one([row.cell.unit for row in comparison.rows])
-    return "; ".join([f"table {comparison.table}", *common, *filter(None, [unit]), what])
+    parts = [f"table {comparison.table}", *common, *filter(None, [unit]), what]
+    return title("; ".join(parts), comparison.marks)
 
 
 def headings_and_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -106,7 +109,7 @@ def comma_separated(comparison: Comparison) -> str:
     ]  # fmt: skip
     parts = (
         "mean", "sd", "seeds", "difference", "low", "high", "p", "smallest_p", "adjusted_p",
-        "star", "verdict",
+        "star", "verdict", "marks",
     )  # fmt: skip
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -117,6 +120,7 @@ def comma_separated(comparison: Comparison) -> str:
         for side in _SIDES.values():
             found = values[side]
             found["low"], found["high"] = found["interval"] or (None, None)
+            found["marks"] = ", ".join(found["marks"])
             cells += [found[part] for part in parts]
         table.writerow(["" if cell is None else cell for cell in cells])
     return text.getvalue()

@@ -77,6 +77,12 @@ def test_synthetic_runs_get_numbers_and_no_verdict(made_up):
     row = row_of(compared(made_up, synthetic=True))
     assert row.validation.compared is not None
     assert row.validation.verdict == "synthetic"
+    found = compared(made_up, synthetic=True)
+    assert found.to_dict()["marks"] == ["synthetic"]
+    for write in (render.markdown, render.latex):
+        assert "[synthetic]" in write(found)
+    first = next(csv.DictReader(io.StringIO(render.comma_separated(found))))
+    assert first["honest_marks"] == "synthetic"
 
 
 def test_holm_is_over_the_tests_of_the_table_and_stars_need_enough_seeds(made_up):
