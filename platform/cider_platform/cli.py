@@ -19,6 +19,7 @@ from cider_platform.commands import (
     evaluate,
     lists,
     runs,
+    runs_over_seeds,
     runs_significance,
     study,
     study_leak,
@@ -43,6 +44,7 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+runs.app.command("over-seeds")(runs_over_seeds.over_seeds)
 runs.app.command("significance")(runs_significance.significance)
 app.add_typer(runs.app, name="runs")
 for name, command in study_report.COMMANDS.items():

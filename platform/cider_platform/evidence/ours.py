@@ -16,14 +16,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from cider.errors import UsageError
-from cider.metrics import auilc
 from cider.models import names
 from cider.published.tables import COMPLEXITY
 from cider.significance import SeedSummary, summarise
 from cider.spec import RunSpec
 from cider_platform.evidence.paper_runs import WantedRun, wanted_run
-from cider_platform.objectives import AUILC_RATES
-from cider_platform.results import RunRecord, all_runs, evaluations
+from cider_platform.evidence.quantity import Quantity, Tested, tested
+from cider_platform.results import RunRecord, all_runs
 from cider_platform.tables import flat
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ class OurRuns:
         _check_fields(self._only, complete)
         self._runs = [run for run in complete if self._is_in(run)]
         self._groups: dict[tuple[str, Rule], list[list[_Run]]] = {}
-        self._evaluations: dict[str, dict[tuple[str, float, str], dict[str, Any]]] = {}
+        self._evaluations: dict[str, Tested] = {}
 
     def _is_in(self, run: _Run) -> bool:
         is_synthetic = "synthetic" in run.record.marks
@@ -178,12 +177,13 @@ class OurRuns:
         return dataset.split("-")[1] if self.synthetic and "-" in dataset else dataset
 
     def _measured(self, cell: Cell, group: Sequence[_Run]) -> Ours:
+        quantity = Quantity.of(cell)
         values: dict[int, float] = {}
         lacking = []
         for run in group:
-            value = cell_value(cell, self._rows(run.record))
+            value = quantity.value(self._rows(run.record))
             if value is None:
-                lacking.append(evaluate_command(cell, run.record.run_id))
+                lacking.append(quantity.command(run.record.run_id))
             else:
                 values[int(run.spec["seed"])] = PERCENT * value
         return Ours(
@@ -195,12 +195,9 @@ class OurRuns:
             evaluate=tuple(lacking),
         )
 
-    def _rows(self, record: RunRecord) -> dict[tuple[str, float, str], dict[str, Any]]:
+    def _rows(self, record: RunRecord) -> Tested:
         if record.run_id not in self._evaluations:
-            self._evaluations[record.run_id] = {
-                (row["protocol"], float(row["rate"]), row["kept"]): row["test"]
-                for row in evaluations(record)
-            }
+            self._evaluations[record.run_id] = tested(record)
         return self._evaluations[record.run_id]
 
 
@@ -224,40 +221,3 @@ def _check_fields(only: Mapping[str, str], runs: Sequence[_Run]) -> None:
                 f"no run has a field {path!r}; fields are named as for --set, e.g. model.layers or "
                 "training.batch_size"
             )
-
-
-def cell_value(
-    cell: Cell, tested: Mapping[tuple[str, float, str], Mapping[str, float | None]]
-) -> float | None:
-    """Return a run's test metric for a cell, in [0, 1]; None if an evaluation is missing.
-
-    Args:
-        cell: a published cell of a table of metrics.
-        tested: the run's test metrics by protocol, rate and kept set.
-    """
-
-    def at(rate: float) -> float | None:
-        places = [(cell.protocol, rate, "")]
-        if cell.protocol == "none" or rate == 0:
-            # Nothing is missing at rate 0, whatever the protocol that was asked for.
-            places += [("none", 0.0, ""), *(key for key in tested if key[1] == 0 and not key[2])]
-        return next((tested[key].get(cell.metric) for key in places if key in tested), None)
-
-    if cell.kept:
-        return tested.get((cell.protocol, 0.0, cell.kept), {}).get(cell.metric)
-    if cell.rate is not None:
-        return at(cell.rate)
-    values = [value for rate in AUILC_RATES if (value := at(rate)) is not None]
-    return auilc(AUILC_RATES, values) if len(values) == len(AUILC_RATES) else None
-
-
-def evaluate_command(cell: Cell, run: str) -> str:
-    """Return the command that evaluates a run as a cell needs it."""
-    words = ["cider-platform", "evaluate", run, "--missing", cell.protocol]
-    if cell.kept:
-        words += ["--kept", cell.kept]
-    elif cell.is_area:
-        words += ["--rates", "0:1:0.1"]
-    elif cell.rate and cell.protocol != "none":
-        words += ["--rates", f"{cell.rate:g}"]
-    return " ".join(words)

@@ -6,8 +6,9 @@ from cider.models import names
 from cider.published import TABLES, cell, cells
 from cider.spec import RunSpec
 from cider_platform.commands.options import SpecOptions, build_spec
-from cider_platform.evidence.ours import OurRuns, cell_value, evaluate_command
+from cider_platform.evidence.ours import OurRuns
 from cider_platform.evidence.paper_runs import ABLATIONS, wanted_run
+from cider_platform.evidence.quantity import Quantity
 from cider_platform.tables import flat
 
 AREA = cell("IV:CIDer:mosi:unaligned:ood:rmfm@auilc:acc2")
@@ -160,21 +161,21 @@ def test_options_of_a_wanted_run_make_a_spec_that_fits():
 
 def test_complete_input_is_the_same_under_every_protocol():
     tested = {("rmm", 0.0, ""): {"acc2": 0.8}}
-    assert cell_value(COMPLETE, tested) == 0.8
+    assert Quantity.of(COMPLETE).value(tested) == 0.8
     # A kept set is stored with rate 0, and is not complete.
-    assert cell_value(COMPLETE, {("smm", 0.0, "LA"): {"acc2": 0.8}}) is None
+    assert Quantity.of(COMPLETE).value({("smm", 0.0, "LA"): {"acc2": 0.8}}) is None
 
 
 def test_kept_set_is_found_and_asked_for_by_its_letters():
     place = cell("IX:CIDer:mosi:unaligned:iid:smm/LA:acc2")
-    assert cell_value(place, {("smm", 0.0, "LA"): {"acc2": 0.8}}) == 0.8
-    assert cell_value(place, {("smm", 0.0, "L"): {"acc2": 0.8}}) is None
-    assert evaluate_command(place, "ab").endswith("evaluate ab --missing smm --kept LA")
+    assert Quantity.of(place).value({("smm", 0.0, "LA"): {"acc2": 0.8}}) == 0.8
+    assert Quantity.of(place).value({("smm", 0.0, "L"): {"acc2": 0.8}}) is None
+    assert Quantity.of(place).command("ab").endswith("evaluate ab --missing smm --kept LA")
     at_rate = cell("XIII:CIDer:mosi:unaligned:iid:rmfm@0.3:acc2")
-    assert evaluate_command(at_rate, "ab").endswith("--missing rmfm --rates 0.3")
-    assert evaluate_command(COMPLETE, "ab").endswith("--missing none")
+    assert Quantity.of(at_rate).command("ab").endswith("--missing rmfm --rates 0.3")
+    assert Quantity.of(COMPLETE).command("ab").endswith("--missing none")
 
 
 def test_metric_that_is_undefined_is_no_value():
     place = cell("XIII:CIDer:mosi:unaligned:iid:rmfm@0.3:acc2")
-    assert cell_value(place, {("rmfm", 0.3, ""): {"acc2": None}}) is None
+    assert Quantity.of(place).value({("rmfm", 0.3, ""): {"acc2": None}}) is None
