@@ -86,7 +86,8 @@ def _print(found: TwoConfigurations) -> None:
     if (interval := difference.interval) is not None:
         text += f", 95 % interval {interval.low:+.4f} to {interval.high:+.4f}"
     emit_line(text)
-    emit_line(
+    smallest = f"smallest p these seeds can reach: {test.smallest_p:.4g}"
+    emit_line(f"sign flips: p {test.p:.4g}; {smallest}")
         f"sign flips: p {test.p:.4g}; smallest p these seeds can reach: {test.smallest_p:.4g}"
     )
     for line in found.evaluate:
