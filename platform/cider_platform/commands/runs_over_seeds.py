@@ -88,7 +88,5 @@ def _print(found: TwoConfigurations) -> None:
     emit_line(text)
     smallest = f"smallest p these seeds can reach: {test.smallest_p:.4g}"
     emit_line(f"sign flips: p {test.p:.4g}; {smallest}")
-        f"sign flips: p {test.p:.4g}; smallest p these seeds can reach: {test.smallest_p:.4g}"
-    )
     for line in found.evaluate:
         say(f"missing evaluation: {line}")

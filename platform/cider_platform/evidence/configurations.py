@@ -13,7 +13,7 @@ from cider.errors import NothingMatchedError, UsageError
 from cider.metrics import metrics_of_task
 from cider.registry import lookup
 from cider.significance import PairedSeeds, SeedSummary, compare_paired, summarise
-from cider_platform.evidence.quantity import Quantity, tested
+from cider_platform.evidence.quantity import Quantity, metrics_by_condition
 from cider_platform.tables import flat
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def compare_configurations(
     for each in (first, second):
         by_seed = {}
         for run in _siblings(records, each):
-            found = quantity.value(tested(run))
+            found = quantity.value(metrics_by_condition(run))
             if found is None:
                 lacking.append(quantity.command(run.run_id))
             else:

@@ -21,7 +21,7 @@ from cider.published.tables import COMPLEXITY
 from cider.significance import SeedSummary, summarise
 from cider.spec import RunSpec
 from cider_platform.evidence.paper_runs import WantedRun, wanted_run
-from cider_platform.evidence.quantity import Quantity, Tested, tested
+from cider_platform.evidence.quantity import Quantity, Tested, metrics_by_condition
 from cider_platform.results import RunRecord, all_runs
 from cider_platform.tables import flat
 
@@ -197,7 +197,7 @@ class OurRuns:
 
     def _rows(self, record: RunRecord) -> Tested:
         if record.run_id not in self._evaluations:
-            self._evaluations[record.run_id] = tested(record)
+            self._evaluations[record.run_id] = metrics_by_condition(record)
         return self._evaluations[record.run_id]
 
 

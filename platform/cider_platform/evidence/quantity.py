@@ -18,7 +18,7 @@ Tested = Mapping[tuple[str, float, str], Mapping[str, float | None]]
 """A run's test metrics, in [0, 1], by protocol, missing rate and kept set."""
 
 
-def tested(record: RunRecord) -> Tested:
+def metrics_by_condition(record: RunRecord) -> Tested:
     """Return the test metrics of a run's evaluations."""
     return {
         (row["protocol"], float(row["rate"]), row["kept"]): row["test"]
