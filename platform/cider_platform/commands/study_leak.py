@@ -81,7 +81,9 @@ def _notes(found: Leak) -> list[str]:
     lines = []
     if found.optimism is None:
         lines.append("no optimism is known: the trial that validation chooses is not evaluated")
-    elif found.rule == "validation":
+    elif len(found.scores) < found.complete:
+        lines.append("the optimism is at least this: the best on test may be among the others")
+    if found.optimism is not None and found.rule == "validation":
         lines.append("by the epoch: not seen, the honest selection keeps the weights of one epoch")
     if found.chance is None:
         lines.append("luck is not known: it takes the predictions of at least two runs")

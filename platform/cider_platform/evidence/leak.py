@@ -87,7 +87,8 @@ class Leak:
     scores: tuple[TrialScores, ...]
     """Of those whose test scores are known."""
     optimism: Optimism | None
-    """None if the trial that validation chooses has no test score."""
+    """None if the trial that validation chooses has no test score; at least this, if other trials
+    have none."""
     chance: ChanceOptimism | None
     """Of the choice among trials alone; None without predictions of two trials."""
     missing: tuple[str, ...]
@@ -169,7 +170,7 @@ def measure_leak(results: Path, name: str, database: Storage | None = None) -> L
         complete=len(complete),
         scores=tuple(scores),
         optimism=optimism,
-        chance=None if optimism is None else study.chance(scores, optimism),
+        chance=None if optimism is None else study.chance(scores, optimism, len(complete)),
         missing=tuple(study.command(each) for each in lacking),
         marks=tuple(marks(definition["base"], study.result(complete[0]))),
     )
@@ -273,9 +274,11 @@ class _Study:
             test_tau=max(test_epoch, *(float(each["score"]) for each in epochs)),
         )
 
-    def chance(self, scores: Sequence[TrialScores], optimism: Optimism) -> ChanceOptimism | None:
-        """Return what chance gives for the choice among as many trials."""
-        if len(scores) == 1:
+    def chance(
+        self, scores: Sequence[TrialScores], optimism: Optimism, complete: int
+    ) -> ChanceOptimism | None:
+        """Return what chance gives for the choice among as many trials as have scores."""
+        if complete == 1:
             return chance_optimism(1, 0.0, 0.0, optimism.by_trial)
         right = [self._right(each.run) for each in scores if self._has_predictions(each.run)]
         if len(right) < 2:

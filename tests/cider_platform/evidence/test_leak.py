@@ -140,6 +140,17 @@ def test_optimism_is_unknown_without_the_trial_that_validation_chooses(tmp_path,
     assert "missing evaluations: 2" in err
 
 
+def test_one_evaluated_trial_of_several_says_nothing_of_luck(tmp_path, run_cli):
+    write_study(tmp_path, [0.70, 0.75])
+    write_both(tmp_path, 1, skill=1.0)
+    found = measure_leak(tmp_path, "demo")
+    assert found.optimism.by_trial == 0.0
+    assert found.chance is None
+    _, out, err = run_cli("study", "leak", "demo", "--results", tmp_path)
+    assert "luck alone" not in out
+    assert "at least this" in err
+
+
 def test_one_trial_has_no_optimism_by_trial_and_none_by_chance(tmp_path):
     write_study(tmp_path, [0.7])
     write_both(tmp_path, 0, skill=1.0)
