@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cider.counterfactual import choose_tau, subtract
@@ -101,16 +102,19 @@ def read_predictions(folder: RunFolder, place: Place, space: str) -> StoredPredi
     """
     path = folder.predictions_file(place.evaluation)
     try:
-        table = pq.read_table(path)
-        names = table.column_names
-        counterfactual = "counterfactual_log_probs"
+        # Not as a data set: folders named like partitions would come back as columns.
+        table = pq.ParquetFile(path).read()
+        if "split" in table.column_names:
+            is_test = [each == "test" for each in table["split"].to_pylist()]
+            table = table.filter(pa.array(is_test))
+        log_probs_NC = _matrix(table, "log_probs")
+        if log_probs_NC is None:
+            raise ValueError("no log-probabilities")
         return StoredPredictions(
             ids=tuple(map(str, table["id"].to_pylist())),
-            labels_N=table["label"].to_numpy(),
-            log_probs_NC=np.stack(table["log_probs"].to_numpy()),
-            counterfactual_NC=np.stack(table[counterfactual].to_numpy())
-            if counterfactual in names
-            else None,
+            labels_N=table["label"].to_numpy().astype(np.int64),
+            log_probs_NC=log_probs_NC,
+            counterfactual_NC=_matrix(table, "counterfactual_log_probs"),
             tau=float(read_json(folder.evaluation_file(place.evaluation))["tau"]),
             space=space,
         )
@@ -119,3 +123,12 @@ def read_predictions(folder: RunFolder, place: Place, space: str) -> StoredPredi
             f"the predictions {path} cannot be read ({error}); remove the evaluation's two files "
             "and evaluate again"
         ) from None
+
+
+def _matrix(table: pa.Table, name: str) -> np.ndarray | None:
+    """Return a column of lists as float64 (N, C); None without it, or if its lists are null."""
+    if name not in table.column_names or table[name].null_count:
+        return None
+    lists = table[name].combine_chunks()
+    values: np.ndarray = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    return values.reshape(len(lists), -1)

@@ -262,6 +262,24 @@ def test_area_objective_weighs_conditions_as_the_area_does(tmp_path):
     assert 0 < found.optimism.selected_on_validation < 1
 
 
+def test_predictions_of_both_splits_in_one_file_are_read_for_the_test_split(tmp_path):
+    folder = RunFolder.of(tmp_path, "ab")
+    folder.evaluation.mkdir(parents=True)
+    path = folder.predictions_file("test-rmfm-0")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    empty = pa.nulls(3, pa.list_(pa.float32()))
+    columns = {"split": pa.array(["valid", "test", "test"]).dictionary_encode(),
+               "id": ["a", "b", "c"], "label": pa.array([0, 2, 1], pa.int8()),
+               "log_probs": [[-1.0, -2.0, -3.0]] * 2 + [[-3.0, -2.0, -1.0]],
+               "counterfactual_log_probs": empty}  # fmt: skip
+    pq.write_table(pa.table(columns), path)
+    write_json_atomic(folder.evaluation_file("test-rmfm-0"), {"tau": 1.0})
+    found = read_predictions(folder, Place("rmfm", 0.0), "log_probability")
+    assert (found.ids, found.labels_N.tolist()) == (("b", "c"), [2, 1])
+    assert found.scores().argmax(axis=1).tolist() == [0, 2]
+    assert found.counterfactual_NC is None
+
+
 def test_predictions_that_are_damaged_are_named(tmp_path):
     folder = RunFolder.of(tmp_path, "ab")
     folder.evaluation.mkdir(parents=True)
