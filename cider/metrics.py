@@ -160,6 +160,34 @@ def _f1_7(scores_NC: np.ndarray, labels_N: np.ndarray) -> float:
     return _weighted_f1(scores_NC.argmax(axis=1), labels_N, 7)
 
 
+ACCURACY_OF = {
+    "acc2": "acc2", "f1": "acc2", "has0_acc2": "has0_acc2", "has0_f1": "has0_acc2",
+    "acc3": "acc3", "f1_3": "acc3", "acc7": "acc7", "f1_7": "acc7",
+}  # fmt: skip
+"""Metric -> the accuracy over the same utterances and answers."""
+
+
+def right_answers(name: str, scores_NC: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    """Return whether each utterance that an accuracy counts is predicted right; its mean is it.
+
+    Args:
+        name: a metric; of an F1 it is the accuracy over the same utterances and answers.
+        scores_NC: a score per class.
+        labels_N: class labels, int.
+
+    Raises:
+        UsageError: if there is no such metric.
+        TrainingError: if a score is NaN.
+    """
+    name = lookup("metric", name, ACCURACY_OF)
+    scores_NC, labels_N = _checked(scores_NC, labels_N, NUM_CLASSES[METRICS[name].task])
+    if name == "has0_acc2":
+        right_N: np.ndarray = _larger_pole(scores_NC) == (labels_N >= NEUTRAL)
+        return right_N
+    right_N = scores_NC.argmax(axis=1) == labels_N
+    return right_N[labels_N != NEUTRAL] if name == "acc2" else right_N
+
+
 def confusion_matrix(scores_NC: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
     """Return int64 (C, C): row = true class, column = predicted class."""
     num_classes = scores_NC.shape[1]

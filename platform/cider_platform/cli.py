@@ -14,13 +14,17 @@ import typer
 from cider.errors import CiderError
 from cider_platform.commands import (
     checkpoint,
+    compare,
     data,
     evaluate,
     grids,
     leftovers,
     lists,
     runs,
+    runs_over_seeds,
+    runs_significance,
     study,
+    study_leak,
     study_report,
     train,
     tune,
@@ -46,9 +50,13 @@ app.command("status")(grids.status)
 app.command("cancel")(grids.cancel)
 app.command("logs")(leftovers.logs)
 app.command("gc")(leftovers.gc)
+app.command("compare")(compare.compare)
+runs.app.command("over-seeds")(runs_over_seeds.over_seeds)
+runs.app.command("significance")(runs_significance.significance)
 app.add_typer(runs.app, name="runs")
 for name, command in study_report.COMMANDS.items():
     study.app.command(name)(command)
+study.app.command("leak")(study_leak.leak)
 app.add_typer(study.app, name="study")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("metrics")(lists.metrics)

@@ -27,6 +27,8 @@ LAYERS = {
     "cider.metrics": 2,
     "cider.missing": 2,
     "cider.missing_released": 2,
+    "cider.published": 2,
+    "cider.significance": 2,
     "cider.views": 2,
     "cider.modules": 3,
     "cider.losses": 4,

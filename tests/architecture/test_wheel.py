@@ -69,6 +69,8 @@ def test_wheel_holds_every_file_of_the_packages_and_the_jobs(wheel: Path, root: 
     }
     names = zipfile.ZipFile(wheel).namelist()
     assert {
+        "cider/published/complexity.csv",
+        "cider/published/results.csv",
         "cider/py.typed",
         "cider_platform/py.typed",
         "cider_platform/jobs/README.md",

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from cider.errors import TrainingError, UsageError
-from cider.metrics import DEFINITIONS, METRICS, auilc, confusion_matrix, metrics_of_task
+from cider.metrics import (
+    ACCURACY_OF,
+    DEFINITIONS,
+    METRICS,
+    auilc,
+    confusion_matrix,
+    metrics_of_task,
+    right_answers,
+)
 from cider.spec import NUM_CLASSES
 
 NUM = {name: NUM_CLASSES[metric.task] for name, metric in METRICS.items()}
@@ -102,6 +110,24 @@ def test_confusion_matrix_has_true_classes_in_rows():
     np.testing.assert_array_equal(
         matrix, reference.confusion_matrix([0, 0, 1, 1], [0, 1, 1, 2], labels=[0, 1, 2])
     )
+
+
+@pytest.mark.parametrize("name", METRICS)
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_share_of_right_answers_is_the_accuracy(name, data):
+    scores_NC, labels_N = data.draw(predictions(NUM[name]))
+    right_N = right_answers(name, scores_NC, labels_N)
+    accuracy = METRICS[ACCURACY_OF[name]](scores_NC, labels_N)
+    if len(right_N):
+        assert right_N.mean() == pytest.approx(accuracy)
+    else:
+        assert math.isnan(accuracy)
+
+
+def test_right_answers_of_no_metric_are_refused():
+    with pytest.raises(UsageError, match="unknown metric 'mae'"):
+        right_answers("mae", np.zeros((1, 3)), np.zeros(1, dtype=int))
 
 
 def test_metrics_of_task_covers_every_metric_once():

@@ -1,0 +1,1 @@
+"""Evidence: finished runs beside the published numbers, and what choosing on test would add."""
