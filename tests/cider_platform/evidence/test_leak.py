@@ -12,11 +12,11 @@ from cider.counterfactual import TAUS, subtract
 from cider.errors import CiderError, NothingMatchedError, UsageError
 from cider.metrics import METRICS
 from cider.spec import RunSpec, SelectionConfig
-from cider_platform.commands.options import parse_rates
 from cider_platform.evidence.leak import TrialScores, measure_leak, optimism_of
 from cider_platform.evidence.predictions import Place, read_predictions
 from cider_platform.layout import RunFolder, StudyFolder, write_json_atomic
 from cider_platform.ledger import Ledger
+from cider_platform.rates import parse_rates
 from cider_platform.space import parse_axis
 from cider_platform.storage import Storage, open_rdb
 from cider_platform.study import define, open_storage
@@ -62,7 +62,9 @@ def write_evaluation(results, number, rate, *, skill, counterfactual=0.0, seed=N
     name = f"test-rmfm-{rate:g}"
     acc2 = METRICS["acc2"](log_probs_NC, LABELS)
     folder.evaluation.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), folder.predictions_file(name))
+    path = folder.predictions_file(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
     row = {"protocol": "rmfm", "rate": rate, "kept": "", "tau": 0.0, "test": {"acc2": acc2}}
     write_json_atomic(folder.evaluation_file(name), row)
     return acc2
@@ -283,8 +285,10 @@ def test_predictions_of_both_splits_in_one_file_are_read_for_the_test_split(tmp_
 def test_predictions_that_are_damaged_are_named(tmp_path):
     folder = RunFolder.of(tmp_path, "ab")
     folder.evaluation.mkdir(parents=True)
-    folder.predictions_file("test-rmfm-0").write_bytes(b"PAR1")
-    with pytest.raises(CiderError, match=r"test-rmfm-0\.parquet cannot be read"):
+    path = folder.predictions_file("test-rmfm-0")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(CiderError, match=r"0\.parquet cannot be read"):
         read_predictions(folder, Place("rmfm", 0.0), "log_probability")
 
 
