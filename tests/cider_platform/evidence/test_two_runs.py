@@ -27,8 +27,9 @@ def write_predictions(made_up, run, skill, *, names="u", seed=0):
     scores_NC[np.arange(NUM), labels_N] += skill
     columns = {"id": [f"{names}{each}" for each in range(NUM)], "label": labels_N,
                "log_probs": list(scores_NC)}  # fmt: skip
-    folder.evaluation.mkdir(exist_ok=True)
-    pq.write_table(pa.table(columns), folder.predictions_file(PLACE.evaluation))
+    path = folder.predictions_file(PLACE.evaluation)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
     write_json_atomic(folder.evaluation_file(PLACE.evaluation), {"tau": 0.0})
     return scores_NC, labels_N
 
