@@ -44,8 +44,7 @@ def over_seeds(
     Example: cider-platform runs over-seeds 1a2b 3c4d --missing rmfm
     """
     from cider_platform.evidence.configurations import compare_configurations
-    from cider_platform.evidence.predictions import place_of
-    from cider_platform.evidence.quantity import Quantity
+    from cider_platform.evidence.quantity import Quantity, condition_of
     from cider_platform.output import emit_json
     from cider_platform.results import all_runs, find_run
     from cider_platform.roots import results_root
@@ -53,7 +52,7 @@ def over_seeds(
     root = results_root(results)
     first, second = find_run(root, run), find_run(root, other)
     is_area = rate is None and missing not in ("none", "smm")
-    place_of(missing, 0.0 if is_area else rate, kept)  # refuses what makes no sense
+    condition_of(missing, 0.0 if is_area else rate, kept)  # refuses what makes no sense
     quantity = Quantity(
         protocol=missing, metric=metric or str(first.result.get("metric")), rate=rate, kept=kept
     )

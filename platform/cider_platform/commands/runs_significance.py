@@ -38,15 +38,15 @@ def significance(
 
     Example: cider-platform runs significance 1a2b 3c4d --missing rmfm --rate 0.5
     """
-    from cider_platform.evidence.predictions import place_of
+    from cider_platform.evidence.quantity import condition_of
     from cider_platform.evidence.two_runs import compare_runs
     from cider_platform.output import emit_json
     from cider_platform.results import find_run
     from cider_platform.roots import results_root
 
     root = results_root(results)
-    place = place_of(missing, rate, kept)
-    found = compare_runs(find_run(root, run), find_run(root, other), place, metric)
+    condition = condition_of(missing, rate, kept)
+    found = compare_runs(find_run(root, run), find_run(root, other), condition, metric)
     if json:
         emit_json("runs.significance", found.to_dict())
     else:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cider.condition import Condition
 from cider.errors import NothingMatchedError, UsageError
 from cider.metrics import right_answers
 from cider.significance import (
@@ -26,7 +27,12 @@ from cider.significance import (
     own_luck,
 )
 from cider.spec import RunSpec
-from cider_platform.evidence.predictions import Place, StoredPredictions, read_predictions
+from cider_platform.conditions import evaluation_name
+from cider_platform.evidence.predictions import (
+    StoredPredictions,
+    is_evaluated,
+    read_predictions,
+)
 from cider_platform.layout import RunFolder, read_json
 from cider_platform.objectives import Objective, parse_objective
 from cider_platform.results import marks, read_epochs
@@ -218,7 +224,7 @@ class _Study:
         rates = spec.selection.rates if objective.rates is None else objective.rates
         if missing.protocol in ("none", "smm"):
             rates = (0.0,)
-        self.places = tuple(Place(missing.protocol, rate, missing.kept) for rate in rates)
+        self.places = tuple(Condition(missing.protocol, rate, missing.kept) for rate in rates)
         self._space = spec.maci.counterfactual_space
 
     def folder(self, trial: TrialRecord) -> RunFolder:
@@ -231,18 +237,16 @@ class _Study:
 
     def is_evaluated(self, trial: TrialRecord) -> bool:
         folder = self.folder(trial)
-        return all(
-            folder.evaluation_file(place.evaluation).is_file()
-            and folder.predictions_file(place.evaluation).is_file()
-            for place in self.places
-        )
+        return all(is_evaluated(folder, place) for place in self.places)
 
     def evaluated(self, trial: TrialRecord) -> TrialScores | None:
         """Return an honest trial's scores from its evaluations, or None without them."""
         if not self.is_evaluated(trial):
             return None
         folder = self.folder(trial)
-        rows = [read_json(folder.evaluation_file(each.evaluation))["test"] for each in self.places]
+        rows = [
+            read_json(folder.evaluation_file(evaluation_name(each)))["test"] for each in self.places
+        ]
         test = self._objective.value(rows, 0)
         best = self._objective.value(
             [{self._metric: each.best_on_test(self._metric)} for each in self._read(trial)], 0
@@ -292,7 +296,7 @@ class _Study:
 
     def _has_predictions(self, run: str) -> bool:
         folder = RunFolder.of(self._results, run)
-        return all(folder.predictions_file(each.evaluation).is_file() for each in self.places)
+        return all(is_evaluated(folder, each) for each in self.places)
 
     def _right(self, run: str) -> np.ndarray:
         """Return how right a run has each utterance, weighted over conditions as the objective."""

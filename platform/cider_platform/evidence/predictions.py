@@ -8,55 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from cider.counterfactual import choose_tau, subtract
-from cider.errors import CiderError, UsageError
 from cider.metrics import METRICS
-from cider.missing import uses_rate
-from cider.modality import KEPT_SETS
+from cider_platform import predictions as stored
+from cider_platform.conditions import evaluation_name
 from cider_platform.layout import read_json
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from cider.condition import Condition
     from cider_platform.layout import RunFolder
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One condition of an evaluation: protocol, missing rate in [0, 1], smm's kept set."""
-
-    protocol: str
-    rate: float = 0.0
-    kept: str = ""
-
-    @property
-    def evaluation(self) -> str:
-        """Name of the evaluation's files in the run's folder."""
-        return f"test-{self.protocol}-{self.kept or f'{self.rate:g}'}"
-
-    def __str__(self) -> str:
-        if self.kept or self.protocol == "none":
-            return f"{self.protocol}/{self.kept}" if self.kept else self.protocol
-        return f"{self.protocol}@{self.rate:g}"
-
-
-def place_of(protocol: str, rate: float | None = None, kept: str = "") -> Place:
-    """Return the condition that a protocol with its rate or kept set names.
-
-    Raises:
-        UsageError: for an unknown protocol, or a rate or kept set that is missing or too much.
-    """
-    if not uses_rate(protocol) and rate is not None:
-        raise UsageError(f"the protocol {protocol} has no rate, got {rate:g}; leave it out")
-    if protocol != "smm" and kept:
-        raise UsageError(f"a kept set is only for the protocol smm, got {kept!r} with {protocol}")
-    if protocol == "smm" and kept not in KEPT_SETS:
-        raise UsageError(f"smm needs a kept set, one of {', '.join(KEPT_SETS)}, got {kept!r}")
-    if uses_rate(protocol) and rate is None:
-        raise UsageError(f"the protocol {protocol} needs a missing rate from 0 to 1, got none")
-    return Place(protocol, rate or 0.0, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,47 +50,31 @@ class StoredPredictions:
         return best
 
 
-def read_predictions(folder: RunFolder, place: Place, space: str) -> StoredPredictions:
-    """Return what a run's evaluation stored for a condition.
+def read_predictions(folder: RunFolder, condition: Condition, space: str) -> StoredPredictions:
+    """Return what a run's evaluation stored of the test split for a condition.
 
     Args:
         folder: the run's folder.
-        place: the condition.
+        condition: what it was evaluated under.
         space: the run's ``maci.counterfactual_space``.
 
     Raises:
-        FileNotFoundError: if there is no such evaluation.
-        CiderError: if the file cannot be read.
+        SealedTestError: if the run is not frozen.
+        NothingMatchedError: if there are no such predictions.
+        CiderError: if they cannot be read.
     """
-    path = folder.predictions_file(place.evaluation)
-    try:
-        # Not as a data set: folders named like partitions would come back as columns.
-        table = pq.ParquetFile(path).read()
-        if "split" in table.column_names:
-            is_test = [each == "test" for each in table["split"].to_pylist()]
-            table = table.filter(pa.array(is_test))
-        log_probs_NC = _matrix(table, "log_probs")
-        if log_probs_NC is None:
-            raise ValueError("no log-probabilities")
-        return StoredPredictions(
-            ids=tuple(map(str, table["id"].to_pylist())),
-            labels_N=table["label"].to_numpy().astype(np.int64),
-            log_probs_NC=log_probs_NC,
-            counterfactual_NC=_matrix(table, "counterfactual_log_probs"),
-            tau=float(read_json(folder.evaluation_file(place.evaluation))["tau"]),
-            space=space,
-        )
-    except (KeyError, ValueError, IndexError) as error:  # Arrow's errors are ValueErrors
-        raise CiderError(
-            f"the predictions {path} cannot be read ({error}); remove the evaluation's two files "
-            "and evaluate again"
-        ) from None
+    answers = stored.read_predictions(folder, condition).test
+    return StoredPredictions(
+        ids=tuple(answers.ids),
+        labels_N=answers.labels_N,
+        log_probs_NC=answers.predictions.log_probs_NC,
+        counterfactual_NC=answers.predictions.counterfactual_NC,
+        tau=float(read_json(folder.evaluation_file(evaluation_name(condition)))["tau"]),
+        space=space,
+    )
 
 
-def _matrix(table: pa.Table, name: str) -> np.ndarray | None:
-    """Return a column of lists as float64 (N, C); None without it, or if its lists are null."""
-    if name not in table.column_names or table[name].null_count:
-        return None
-    lists = table[name].combine_chunks()
-    values: np.ndarray = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    return values.reshape(len(lists), -1)
+def is_evaluated(folder: RunFolder, condition: Condition) -> bool:
+    """Return whether a run has both files of an evaluation: metrics and predictions."""
+    name = evaluation_name(condition)
+    return folder.evaluation_file(name).is_file() and folder.predictions_file(name).is_file()

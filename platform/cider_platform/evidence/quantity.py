@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cider.condition import Condition
+from cider.errors import UsageError
 from cider.metrics import auilc
+from cider.missing import uses_rate
+from cider.modality import KEPT_SETS
 from cider_platform.objectives import AUILC_RATES
 from cider_platform.results import evaluations
 
@@ -74,3 +78,20 @@ class Quantity:
         elif self.protocol != "none":
             words += ["--rates", "0:1:0.1" if self.rate is None else f"{self.rate:g}"]
         return " ".join(words)
+
+
+def condition_of(protocol: str, rate: float | None = None, kept: str = "") -> Condition:
+    """Return the condition that a protocol with its rate or kept set names.
+
+    Raises:
+        UsageError: for an unknown protocol, or a rate or kept set that is missing or too much.
+    """
+    if not uses_rate(protocol) and rate is not None:
+        raise UsageError(f"the protocol {protocol} has no rate, got {rate:g}; leave it out")
+    if protocol != "smm" and kept:
+        raise UsageError(f"a kept set is only for the protocol smm, got {kept!r} with {protocol}")
+    if protocol == "smm" and kept not in KEPT_SETS:
+        raise UsageError(f"smm needs a kept set, one of {', '.join(KEPT_SETS)}, got {kept!r}")
+    if uses_rate(protocol) and rate is None:
+        raise UsageError(f"the protocol {protocol} needs a missing rate from 0 to 1, got none")
+    return Condition(protocol, rate or 0.0, kept)

@@ -12,9 +12,15 @@ from cider.errors import NothingMatchedError, UsageError
 from cider.metrics import ACCURACY_OF, METRICS, metrics_of_task, right_answers
 from cider.registry import lookup
 from cider.significance import BootstrapDifference, McNemar, bootstrap_difference, mcnemar
-from cider_platform.evidence.predictions import Place, StoredPredictions, read_predictions
+from cider_platform.evidence.predictions import (
+    StoredPredictions,
+    is_evaluated,
+    read_predictions,
+)
+from cider_platform.evidence.quantity import Quantity
 
 if TYPE_CHECKING:
+    from cider.condition import Condition
     from cider_platform.results import RunRecord
 
 
@@ -43,14 +49,14 @@ class TwoRuns:
 
 
 def compare_runs(
-    first: RunRecord, second: RunRecord, place: Place, metric: str = "", *, seed: int = 0
+    first: RunRecord, second: RunRecord, condition: Condition, metric: str = "", *, seed: int = 0
 ) -> TwoRuns:
     """Compare two runs' stored predictions of the test split under one condition.
 
     Args:
         first: a run, evaluated under the condition.
         second: another; the difference is the first minus this one.
-        place: the condition.
+        condition: what both were evaluated under.
         metric: name of a metric of their task; empty means what the first selects by.
         seed: of the bootstrap.
 
@@ -66,7 +72,7 @@ def compare_runs(
         )
     metric = metric or str(first.result.get("metric"))
     lookup("metric", metric, metrics_of_task(str(tasks[0])))
-    mine, other = _predictions(first, place), _predictions(second, place)
+    mine, other = (_predictions(each, condition, metric) for each in (first, second))
     if mine.ids != other.ids or (mine.labels_N != other.labels_N).any():
         raise UsageError(
             f"runs are compared on the same test utterances; {first.run_id} has {len(mine.ids)} of "
@@ -78,7 +84,7 @@ def compare_runs(
     return TwoRuns(
         first=first.run_id,
         second=second.run_id,
-        condition=str(place),
+        condition=str(condition),
         metric=metric,
         utterances=len(right[0]),
         first_value=function(scores[0], mine.labels_N),
@@ -90,16 +96,14 @@ def compare_runs(
     )
 
 
-def _predictions(record: RunRecord, place: Place) -> StoredPredictions:
-    space = record.spec.get("maci", {}).get("counterfactual_space", "log_probability")
-    try:
-        return read_predictions(record.folder, place, str(space))
-    except FileNotFoundError:
-        words = ["cider-platform evaluate", record.run_id, "--missing", place.protocol]
-        if place.kept:
-            words += ["--kept", place.kept]
-        elif place.protocol != "none":
-            words += ["--rates", f"{place.rate:g}"]
+def _predictions(record: RunRecord, condition: Condition, metric: str) -> StoredPredictions:
+    if not is_evaluated(record.folder, condition):
+        quantity = Quantity(
+            protocol=condition.protocol, metric=metric, rate=condition.rate, kept=condition.kept
+        )
         raise NothingMatchedError(
-            f"run {record.run_id} has no evaluation under {place}; make it with: {' '.join(words)}"
-        ) from None
+            f"run {record.run_id} has no evaluation under {condition}; make it with: "
+            f"{quantity.command(record.run_id)}"
+        )
+    space = record.spec.get("maci", {}).get("counterfactual_space", "log_probability")
+    return read_predictions(record.folder, condition, str(space))

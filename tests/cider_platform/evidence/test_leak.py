@@ -3,20 +3,19 @@
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from optuna.storages import InMemoryStorage
+from stored_predictions import store
 
+from cider.condition import Condition
 from cider.counterfactual import TAUS, subtract
-from cider.errors import CiderError, NothingMatchedError, UsageError
+from cider.errors import NothingMatchedError, UsageError
 from cider.metrics import METRICS
 from cider.spec import RunSpec, SelectionConfig
 from cider_platform.evidence.leak import TrialScores, measure_leak, optimism_of
-from cider_platform.evidence.predictions import Place, read_predictions
-from cider_platform.layout import RunFolder, StudyFolder, write_json_atomic
+from cider_platform.evidence.predictions import read_predictions
+from cider_platform.layout import RunFolder, StudyFolder
 from cider_platform.ledger import Ledger
-from cider_platform.rates import parse_rates
 from cider_platform.space import parse_axis
 from cider_platform.storage import Storage, open_rdb
 from cider_platform.study import define, open_storage
@@ -55,18 +54,15 @@ def write_evaluation(results, number, rate, *, skill, counterfactual=0.0, seed=N
     bias_NC = counterfactual * rng.normal(size=(NUM, 3))
     scores_NC += bias_NC
     log_probs_NC = scores_NC - np.log(np.exp(scores_NC).sum(axis=1, keepdims=True))
-    columns = {"id": [str(each) for each in range(NUM)], "label": LABELS,
-               "log_probs": list(log_probs_NC)}  # fmt: skip
-    if counterfactual:
-        columns["counterfactual_log_probs"] = list(bias_NC)
-    name = f"test-rmfm-{rate:g}"
     acc2 = METRICS["acc2"](log_probs_NC, LABELS)
-    folder.evaluation.mkdir(parents=True, exist_ok=True)
-    path = folder.predictions_file(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path)
-    row = {"protocol": "rmfm", "rate": rate, "kept": "", "tau": 0.0, "test": {"acc2": acc2}}
-    write_json_atomic(folder.evaluation_file(name), row)
+    store(
+        folder,
+        Condition("rmfm", rate),
+        log_probs_NC,
+        LABELS,
+        counterfactual_NC=bias_NC if counterfactual else None,
+        test={"acc2": acc2},
+    )
     return acc2
 
 
@@ -104,7 +100,7 @@ def test_tau_chosen_on_test_is_its_own_part(tmp_path):
                 for tau in TAUS
             )
             for each in (
-                read_predictions(folder, Place("rmfm", rate), "log_probability")
+                read_predictions(folder, Condition("rmfm", rate), "log_probability")
                 for rate in (0.0, 0.5)
             )
         ]
@@ -127,7 +123,6 @@ def test_trial_that_was_not_evaluated_is_named_with_its_command(tmp_path):
     assert found.missing == (
         "cider-platform evaluate 0000000000000000 --missing rmfm --rates 0,0.5",
     )
-    assert parse_rates(found.missing[0].split()[-1]) == [0.0, 0.5]
 
 
 def test_optimism_is_unknown_without_the_trial_that_validation_chooses(tmp_path, run_cli):
@@ -262,34 +257,6 @@ def test_area_objective_weighs_conditions_as_the_area_does(tmp_path):
     assert len(found.conditions) == 11
     assert found.chance.sd > 0
     assert 0 < found.optimism.selected_on_validation < 1
-
-
-def test_predictions_of_both_splits_in_one_file_are_read_for_the_test_split(tmp_path):
-    folder = RunFolder.of(tmp_path, "ab")
-    folder.evaluation.mkdir(parents=True)
-    path = folder.predictions_file("test-rmfm-0")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    empty = pa.nulls(3, pa.list_(pa.float32()))
-    columns = {"split": pa.array(["valid", "test", "test"]).dictionary_encode(),
-               "id": ["a", "b", "c"], "label": pa.array([0, 2, 1], pa.int8()),
-               "log_probs": [[-1.0, -2.0, -3.0]] * 2 + [[-3.0, -2.0, -1.0]],
-               "counterfactual_log_probs": empty}  # fmt: skip
-    pq.write_table(pa.table(columns), path)
-    write_json_atomic(folder.evaluation_file("test-rmfm-0"), {"tau": 1.0})
-    found = read_predictions(folder, Place("rmfm", 0.0), "log_probability")
-    assert (found.ids, found.labels_N.tolist()) == (("b", "c"), [2, 1])
-    assert found.scores().argmax(axis=1).tolist() == [0, 2]
-    assert found.counterfactual_NC is None
-
-
-def test_predictions_that_are_damaged_are_named(tmp_path):
-    folder = RunFolder.of(tmp_path, "ab")
-    folder.evaluation.mkdir(parents=True)
-    path = folder.predictions_file("test-rmfm-0")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"PAR1")
-    with pytest.raises(CiderError, match=r"0\.parquet cannot be read"):
-        read_predictions(folder, Place("rmfm", 0.0), "log_probability")
 
 
 def test_optimism_of_no_trial_is_refused():

@@ -4,6 +4,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 from tiny_corpus import write_tiny_corpus
 
+from cider.condition import Condition
 from cider.metrics import METRICS
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, RunSpec, SelectionConfig, TextEncoderConfig, TrainingConfig
@@ -11,7 +12,7 @@ from cider_platform.assembly import Runtime, resolve
 from cider_platform.evaluation import conditions_of, evaluate_run
 from cider_platform.evidence.configurations import compare_configurations
 from cider_platform.evidence.leak import measure_leak
-from cider_platform.evidence.predictions import Place, read_predictions
+from cider_platform.evidence.predictions import read_predictions
 from cider_platform.evidence.quantity import Quantity, metrics_by_condition
 from cider_platform.evidence.two_runs import compare_runs
 from cider_platform.layout import RunFolder, StudyFolder
@@ -62,7 +63,7 @@ def test_stored_predictions_give_the_metrics_of_the_evaluation(studied):
     for run in all_runs(results):
         values = metrics_by_condition(run)
         for rate in (0.0, 0.5):
-            found = read_predictions(run.folder, Place("rmfm", rate), "log_probability")
+            found = read_predictions(run.folder, Condition("rmfm", rate), "log_probability")
             assert len(found.ids) == 12
             for name in ("acc2", "f1", "has0_acc2"):
                 value = METRICS[name](found.scores(), found.labels_N)
@@ -90,7 +91,7 @@ def test_leak_of_a_trained_study_is_measured_whole(studied):
 def test_two_trained_runs_are_compared_by_utterance_and_by_seed(studied):
     results, _ = studied
     first, second = (find_run(results, run.run_id) for run in all_runs(results))
-    by_utterance = compare_runs(first, second, Place("rmfm", 0.5))
+    by_utterance = compare_runs(first, second, Condition("rmfm", 0.5))
     assert by_utterance.first_value == pytest.approx(
         metrics_by_condition(first)["rmfm", 0.5, ""]["acc2"]
     )

@@ -3,19 +3,19 @@
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from stored_predictions import store
 
+from cider.condition import Condition
 from cider.errors import NothingMatchedError, UsageError
 from cider.metrics import METRICS
-from cider_platform.evidence.predictions import Place, place_of
+from cider_platform.evidence.quantity import condition_of
 from cider_platform.evidence.two_runs import compare_runs
-from cider_platform.layout import RunFolder, write_json_atomic
+from cider_platform.layout import RunFolder
 from cider_platform.results import find_run
 
 NUM = 150
-PLACE = Place("rmfm", 0.5)
+PLACE = Condition("rmfm", 0.5)
 
 
 def write_predictions(made_up, run, skill, *, names="u", seed=0):
@@ -25,13 +25,7 @@ def write_predictions(made_up, run, skill, *, names="u", seed=0):
     labels_N = rng.integers(0, 3, NUM)
     scores_NC = rng.normal(size=(NUM, 3))
     scores_NC[np.arange(NUM), labels_N] += skill
-    columns = {"id": [f"{names}{each}" for each in range(NUM)], "label": labels_N,
-               "log_probs": list(scores_NC)}  # fmt: skip
-    folder.evaluation.mkdir(exist_ok=True)
-    path = folder.predictions_file(PLACE.evaluation)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path)
-    write_json_atomic(folder.evaluation_file(PLACE.evaluation), {"tau": 0.0})
+    store(folder, PLACE, scores_NC, labels_N, names=names)
     return scores_NC, labels_N
 
 
@@ -78,9 +72,9 @@ def test_run_without_the_evaluation_names_the_command(made_up, pair):
     with pytest.raises(NothingMatchedError, match=f"evaluate {pair[1]} --missing rmfm --rates 0.5"):
         compare_runs(first, second, PLACE)
     with pytest.raises(NothingMatchedError, match="--missing smm --kept LA"):
-        compare_runs(first, second, Place("smm", 0.0, "LA"))
-    with pytest.raises(NothingMatchedError, match=r"under none; .* --missing none$"):
-        compare_runs(first, second, Place("none"))
+        compare_runs(first, second, Condition("smm", 0.0, "LA"))
+    with pytest.raises(NothingMatchedError, match=r"under none@0; .* --missing none$"):
+        compare_runs(first, second, Condition("none", 0.0))
 
 
 @pytest.mark.parametrize(
@@ -96,13 +90,13 @@ def test_run_without_the_evaluation_names_the_command(made_up, pair):
 )
 def test_condition_that_makes_no_sense_is_refused(arguments, message):
     with pytest.raises(UsageError, match=message):
-        place_of(*arguments)
+        condition_of(*arguments)
 
 
 def test_condition_is_named_by_protocol_and_rate_or_kept_set():
-    assert place_of("none") == Place("none")
-    assert place_of("rmfm", 0.3).evaluation == "test-rmfm-0.3"
-    assert place_of("smm", None, "LA").evaluation == "test-smm-LA"
+    assert condition_of("none") == Condition("none", 0.0)
+    assert condition_of("rmfm", 0.3) == Condition("rmfm", 0.3)
+    assert condition_of("smm", None, "LA") == Condition("smm", 0.0, "LA")
 
 
 def test_command_prints_a_table_and_json(made_up, pair, run_cli):
