@@ -12,6 +12,7 @@ from tiny_corpus import write_tiny_corpus
 
 from cider.spec import RunSpec
 from cider_platform.layout import RunFolder, read_json
+from cider_platform.lease import has_living_owner
 
 pytestmark = pytest.mark.chaos
 
@@ -23,7 +24,7 @@ def check_nothing_is_left(place, trials):
     assert list(place.home.iterdir()) == []
     for trial in trials:
         folder = RunFolder.of(place.results, trial["run"])
-        assert folder.lease.read_text() == ""
+        assert not has_living_owner(folder.lease)  # a worker may be killed after its last word
         # What the worker wrote down is what it trained: the folder's name is the hash of it.
         assert RunSpec.from_dict(read_json(folder.spec)).run_id == trial["run"]
 
