@@ -188,7 +188,7 @@ _SECRETS = (
     (
         "a password, key or token",
         re.compile(
-            r"(?i)(?P<keep>\b[\w.-]*(?:token|secret|password|passwd|api[_-]?key|access[_-]?key"
+            r"(?i)(?P<keep>\b[\w.-]*(?:token|secret(?:[_-]?key)?|passw(?:or)?d|api[_-]?key|access[_-]?key"
             r"(?:[_-]?id)?|credentials?)\b[\"']?\s*[:=]\s*[\"']?)"
             r"(?P<hide>[^\s\"',;}{$]{8,})"
         ),
