@@ -15,6 +15,7 @@ from cider.errors import CiderError
 from cider_platform.commands import (
     checkpoint,
     compare,
+    cluster,
     data,
     evaluate,
     grids,
@@ -59,6 +60,7 @@ for name, command in study_report.COMMANDS.items():
 study.app.command("leak")(study_leak.leak)
 app.add_typer(study.app, name="study")
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(cluster.app, name="cluster")
 app.command("metrics")(lists.metrics)
 app.command("models")(lists.models)
 

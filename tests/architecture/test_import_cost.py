@@ -26,6 +26,7 @@ TORCH_FREE = (
     "cider.spec",
     "cider_platform",
     "cider_platform.cli",
+    "cider_platform.cluster.*",
     "cider_platform.commands*",
     "cider_platform.conditions",
     "cider_platform.dashboard",

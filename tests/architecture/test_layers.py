@@ -43,7 +43,7 @@ CONFIG = re.compile(r"cider\.models\.\w+\.config")
 
 # Library -> modules that may import it; a pattern covers a folder.
 ENGINEERING = {
-    "click": (),
+    "click": ("cluster.launcher",),
     "matplotlib": ("plots",),
     "mlflow": ("tracking",),
     "optuna": (
@@ -67,6 +67,8 @@ ENGINEERING = {
     "ray": (
         *("ray_gang", "ray_group", "ray_search", "ray_train", "ray_trial", "ray_trials"),
         *("grids.ray_runs", "sessions"),
+        "cluster.*",
+        "sessions",
     ),
     "rich": ("output", "progress"),
     "sqlalchemy": ("database", "storage", "storage_lease"),
