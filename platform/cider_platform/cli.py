@@ -17,6 +17,7 @@ from cider_platform.commands import (
     compare,
     cluster,
     data,
+    doctor,
     evaluate,
     grids,
     leftovers,
@@ -61,6 +62,7 @@ study.app.command("leak")(study_leak.leak)
 app.add_typer(study.app, name="study")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(cluster.app, name="cluster")
+app.command("doctor")(doctor.doctor)
 app.command("metrics")(lists.metrics)
 app.command("models")(lists.models)
 
