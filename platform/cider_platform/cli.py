@@ -16,6 +16,7 @@ from cider_platform.commands import (
     checkpoint,
     compare,
     cluster,
+    copies,
     data,
     doctor,
     evaluate,
@@ -56,6 +57,7 @@ app.command("compare")(compare.compare)
 runs.app.command("over-seeds")(runs_over_seeds.over_seeds)
 runs.app.command("significance")(runs_significance.significance)
 app.add_typer(runs.app, name="runs")
+app.add_typer(copies.app, name="results")
 for name, command in study_report.COMMANDS.items():
     study.app.command(name)(command)
 study.app.command("leak")(study_leak.leak)

@@ -108,8 +108,8 @@ class FakeHosts:
             "PasswordAuthentication no\nUsePAM no\nStrictModes no\n"
         )
         self._sshd[name] = subprocess.Popen(
-            ["ip", "netns", "exec", space, "unshare", "--pid", "--mount", "--ipc", "--uts", "--fork",
-             "--kill-child", "bash", "-ec", self._mounts(name, config)],
+            ["ip", "netns", "exec", space, "unshare", "--pid", "--mount", "--ipc", "--uts",
+             "--fork", "--kill-child", "bash", "-ec", self._mounts(name, config)],
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / name / "sshd.log").open("wb"),
             stderr=subprocess.STDOUT,
