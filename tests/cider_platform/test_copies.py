@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from pyarrow.fs import FileType
 
 from cider.errors import CiderError, UsageError
 from cider_platform import copies
@@ -165,7 +167,7 @@ def test_run_that_is_incomplete_here_is_replaced_but_not_one_in_training(
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("uri", ["s3"], indirect=True)
-@pytest.mark.parametrize("name", ["../../evil", "a/../../../evil", "a b", "$(reboot)"])
+@pytest.mark.parametrize("name", ["a b", "$(reboot)"])
 def test_names_of_an_object_store_that_lead_elsewhere_are_refused(uri, name, tmp_path):
     place = Place(uri)
     with place.files.open_output_stream(f"{place.base}/runs/{RUN}/{name}") as stream:
@@ -173,6 +175,26 @@ def test_names_of_an_object_store_that_lead_elsewhere_are_refused(uri, name, tmp
     with pytest.raises(CiderError, match="is no file of a run"):
         list(pull(place, tmp_path / "back"))
     assert not (tmp_path / "back").exists()
+
+
+class Listing:
+    """A file system whose listing holds one path that no client would write."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def get_file_info(self, selector):
+        return [
+            SimpleNamespace(path=f"{selector.base_dir}/{self.path}", type=FileType.File, size=1)
+        ]
+
+
+@pytest.mark.parametrize("path", ["../../evil", f"{RUN}/../evil", "/etc/passwd", f"{RUN}//x"])
+def test_path_that_climbs_out_is_refused(path, tmp_path):
+    place = Place((tmp_path / "place").as_uri())
+    place.files = Listing(path)
+    with pytest.raises(CiderError, match="is no file of a run"):
+        list(pull(place, tmp_path / "back"))
 
 
 def test_hidden_file_in_the_place_is_refused(results, tmp_path):

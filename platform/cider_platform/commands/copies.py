@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,10 +44,15 @@ def push_results(uri: Uri, run: Runs = None, results: Results = None, json: Json
     Example: cider-platform results push s3://my-bucket/cider
     """
     from cider_platform.copies import Place, push
+    from cider_platform.output import emit_json
     from cider_platform.roots import results_root
 
     root = results_root(results)
-    _tell("results.push", uri, push(root, Place(uri), _ids(root, run)), json=json)
+    rows = _rows(uri, push(root, Place(uri), _ids(root, run)))
+    if json:
+        emit_json("results.push", rows)
+    else:
+        _tell(rows)
 
 
 @app.command("pull")
@@ -58,10 +63,15 @@ def pull_results(uri: Uri, run: Runs = None, results: Results = None, json: Json
     """
     from cider_platform.copies import Place, pull
     from cider_platform.layout import check_name
+    from cider_platform.output import emit_json
     from cider_platform.roots import results_root
 
     wanted = [check_name("run", each) for each in run or ()]
-    _tell("results.pull", uri, pull(Place(uri), results_root(results), wanted), json=json)
+    rows = _rows(uri, pull(Place(uri), results_root(results), wanted))
+    if json:
+        emit_json("results.pull", rows)
+    else:
+        _tell(rows)
 
 
 def _ids(root: Path, given: list[str] | None) -> list[str]:
@@ -70,23 +80,28 @@ def _ids(root: Path, given: list[str] | None) -> list[str]:
     return [find_run(root, each).run_id for each in given or ()]
 
 
-def _tell(what: str, uri: str, done: Iterable[Copied], *, json: bool) -> None:
+def _rows(uri: str, done: Iterable[Copied]) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
     from cider.errors import NothingMatchedError
-    from cider_platform.corpora import readable_bytes
-    from cider_platform.output import emit_json, emit_table, say
 
-    rows = list(done)
+    rows = [asdict(each) for each in done]
     if not rows:
         raise NothingMatchedError(f"there is no run or study to copy between here and {uri}")
-    if json:
-        emit_json(what, [asdict(each) for each in rows])
-        return
+    return rows
+
+
+def _tell(rows: list[dict[str, Any]]) -> None:
+    from cider_platform.corpora import readable_bytes
+    from cider_platform.output import emit_table, say
+
     emit_table(
         ["run or study", "files copied", "size", ""],
-        [[each.name, each.files, readable_bytes(each.size_bytes), each.left] for each in rows],
+        [
+            [each["name"], each["files"], readable_bytes(each["size_bytes"]), each["left"]]
+            for each in rows
+        ],
         right=("files copied", "size"),
     )
-    copied = sum(each.files > 0 for each in rows)
+    copied = sum(each["files"] > 0 for each in rows)
     say(f"{copied} of {len(rows)} copied, the others were there or are not complete")
