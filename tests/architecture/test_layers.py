@@ -43,7 +43,7 @@ CONFIG = re.compile(r"cider\.models\.\w+\.config")
 
 # Library -> modules that may import it; a pattern covers a folder.
 ENGINEERING = {
-    "click": ("cluster.launcher",),
+    "click": (),
     "matplotlib": ("plots",),
     "mlflow": ("tracking",),
     "optuna": (

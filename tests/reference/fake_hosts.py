@@ -107,14 +107,16 @@ class FakeHosts:
             "AuthorizedKeysFile %h/.ssh/authorized_keys\nPermitRootLogin prohibit-password\n"
             "PasswordAuthentication no\nUsePAM no\nStrictModes no\n"
         )
-        self._sshd[name] = subprocess.Popen(
-            ["ip", "netns", "exec", space, "unshare", "--pid", "--mount", "--ipc", "--uts",
-             "--fork", "--kill-child", "bash", "-ec", self._mounts(name, config)],
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / name / "sshd.log").open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
+        words = ["ip", "netns", "exec", space, "unshare", "--pid", "--mount", "--ipc", "--uts"]
+        words += ["--fork", "--kill-child", "bash", "-ec", self._mounts(name, config)]
+        with (self.folder / name / "sshd.log").open("wb") as log:
+            self._sshd[name] = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _mounts(self, name, config):
         """Return the shell commands that make a host of a namespace and become its sshd."""

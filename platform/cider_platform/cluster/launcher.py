@@ -32,7 +32,6 @@ def prepare(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: with Ray's words if Ray refuses it.
     """
-    import click  # noqa: PLC0415 - Ray's way of refusing
     from ray.autoscaler._private.util import prepare_config, validate_config  # noqa: PLC0415
 
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -41,7 +40,7 @@ def prepare(values: dict[str, Any]) -> dict[str, Any]:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             full: dict[str, Any] = prepare_config(values)
             validate_config(full)
-    except (Exception, click.ClickException) as error:
+    except Exception as error:  # what it is differs from rule to rule, click's own among them
         where = ".".join(str(part) for part in getattr(error, "absolute_path", ()))
         told = getattr(error, "message", "") or str(error) or said.getvalue()
         lines = told.strip().splitlines() or [type(error).__name__]
