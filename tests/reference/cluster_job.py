@@ -11,8 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import tiny_corpus
-
 from cider.spec import RunSpec
 from cider_platform import lease
 from cider_platform.layout import RunFolder
@@ -21,7 +19,13 @@ from cider_platform.trial import Runtime, resolve, train_run
 
 
 def spec_of(seed):
-    return {**tiny_corpus.tiny_spec("late_fusion"), "seed": seed}
+    return {
+        "data": {"dataset": "tiny"},
+        "model": {"name": "late_fusion", "width": 8},
+        "text_encoder": {"width": 8, "layers": 1},
+        "training": {"epochs": 6, "batch_size": 8},
+        "seed": seed,
+    }
 
 
 def train(seed, pause_seconds=0.0):
