@@ -2,7 +2,7 @@
 
 The on-premises template is used as it is but for two lines: packages are not installed again on
 every host (they share this machine's, and import the checkout that rsync brought), and Ray gets
-The on-premises template is used as it is but for two lines: packages are not installed again on
+less memory and patience. Everything else is the real thing: ssh, rsync, tokens, the autoscaler.
 """
 
 from __future__ import annotations
