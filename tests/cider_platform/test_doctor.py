@@ -162,8 +162,8 @@ def test_probe_with_verify_sees_a_changed_byte(probe, tmp_path):
 
 def test_probe_sees_what_others_wrote_to_the_same_folder_and_tidies_up(probe, tmp_path):
     one, two, apart = probe(), probe(), probe(results=str(tmp_path / "other"))
-    assert [one.write("one"), two.write("two"), apart.write("apart")] == ["", "", ""]
-    assert one.look() == two.look() == ["one", "two"]
+    assert [one.write("10.0.0.1"), two.write("10.0.0.2"), apart.write("apart")] == [""] * 3
+    assert one.look() == two.look() == ["10.0.0.1", "10.0.0.2"]
     assert apart.look() == ["apart"]
     one.tidy()
     assert list((tmp_path / "results").iterdir()) == []

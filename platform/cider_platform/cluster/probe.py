@@ -28,6 +28,7 @@ from cider_platform.roots import results_root, store_root
 
 PACKAGES = ("ray", "torch", "cider-platform", "numpy", "optuna", "pyarrow", "transformers")
 _KNOCK_SECONDS = 3.0
+_SEEN = ".node"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +88,10 @@ class Probe:
         try:
             folder = results_root(self._results) / self.question.nonce
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / name
-            path.with_suffix(".part").write_text(name, encoding="utf-8")
-            path.with_suffix(".part").replace(path)
+            # A name can be an address, whose dots are no suffix.
+            path, part = folder / f"{name}{_SEEN}", folder / f"{name}.part"
+            part.write_text(name, encoding="utf-8")
+            part.replace(path)
             with path.open("r+", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (OSError, CiderError) as error:
@@ -100,7 +102,7 @@ class Probe:
         """Return the names of the files that are seen here."""
         try:
             folder = results_root(self._results) / self.question.nonce
-            return sorted(path.name for path in folder.iterdir() if not path.suffix)
+            return sorted(path.name.removesuffix(_SEEN) for path in folder.glob(f"*{_SEEN}"))
         except (OSError, CiderError):
             return []
 
