@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 120.0
 _CLOCK_LOOKS = 3
+_DASHBOARD_SECONDS = 30.0
 _PAGE = "/api/version"
 
 
@@ -46,7 +47,7 @@ def ask_cluster(
     Raises:
         CiderError: if there is no such cluster, or it refuses the token.
     """
-    with _joined(address) as (ray, dashboard):
+    with _joined(address) as ray:
         nodes = _wait(ray, num_nodes or 1, wait_seconds)
         probes = {name: _pin(ray, node, question) for name, node in nodes.items()}
         facts = _gather(ray, {name: each.facts.remote() for name, each in probes.items()})
@@ -55,10 +56,7 @@ def ask_cluster(
             facts[name]["wrote"] = each
         for name, each in _gather(ray, {n: p.look.remote() for n, p in alive.items()}).items():
             facts[name]["seen"] = each
-        knocks = _gather(
-            ray,
-            {n: p.knock.remote(dashboard + _PAGE) for n, p in alive.items()} if dashboard else {},
-        )
+        knocks = _knock(ray, alive)
         for name, probe in alive.items():
             facts[name] |= _clock(ray, probe)
             facts[name]["ray_gpus"] = nodes[name]["Resources"].get("GPU", 0.0)
@@ -68,8 +66,8 @@ def ask_cluster(
 
 
 @contextlib.contextmanager
-def _joined(address: str) -> Iterator[tuple[Any, str]]:
-    """Yield Ray and the address of the head's dashboard while this process is in the cluster."""
+def _joined(address: str) -> Iterator[Any]:
+    """Yield Ray while this process is in the cluster."""
     if address != "auto":
         os.environ.update(tokens.client_environment(address))
     elif tokens.find_token() is not None:
@@ -77,7 +75,7 @@ def _joined(address: str) -> Iterator[tuple[Any, str]]:
     import ray  # noqa: PLC0415 - reads its authentication when it is imported
 
     try:
-        context = ray.init(
+        ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -96,8 +94,7 @@ def _joined(address: str) -> Iterator[tuple[Any, str]]:
             "~/.ray/auth_token (mode 600)"
         ) from error
     try:
-        url = context.dashboard_url or ""
-        yield ray, f"http://{url}" if url and "://" not in url else url
+        yield ray
     finally:
         ray.shutdown()
 
@@ -137,6 +134,24 @@ def _gather(ray: Any, answers: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN40
             lines = str(error).strip().splitlines() or [type(error).__name__]
             found[name] = {"fault": tokens.mask(lines[-1].strip())}
     return found
+
+
+def _knock(ray: Any, probes: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """Return the dashboard's answer to each node without a token; the head's comes first.
+
+    It begins to listen some seconds after the head has started, so the head asks for a while.
+    """
+    from ray._private.services import get_webui_url_from_internal_kv  # noqa: PLC0415
+
+    url = get_webui_url_from_internal_kv()  # type: ignore[no-untyped-call]
+    if not url or not probes:
+        return {}
+    page = f"http://{url}{_PAGE}"
+    head = next(iter(probes.values()))
+    until = time.monotonic() + _DASHBOARD_SECONDS
+    while ray.get(head.knock.remote(page)) == 0 and time.monotonic() < until:
+        time.sleep(0.5)
+    return _gather(ray, {name: each.knock.remote(page) for name, each in probes.items()})
 
 
 def _clock(ray: Any, probe: Any) -> dict[str, float]:  # noqa: ANN401
