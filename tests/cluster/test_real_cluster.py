@@ -263,7 +263,9 @@ def test_runs_survive_a_cut_cable_and_a_killed_driver_and_equal_those_of_one_mac
     second = cluster.submit(f"{job} 0")
     wait_for("the job", lambda: cluster.job(second)["status"] in ("SUCCEEDED", "FAILED"), 150)
     assert cluster.job(second)["status"] == "SUCCEEDED", cluster.log(second)
-    runs = set(json.loads(cluster.log(second).strip().splitlines()[-1]))
+    # Ray prints into the log as well, before it and after it.
+    (told,) = [line for line in cluster.log(second).splitlines() if line.startswith('["')]
+    runs = set(json.loads(told))
     assert len(runs) == SEEDS
     assert before <= runs == cluster.complete()
     wait_for("the host to be back", lambda: gone in cluster.alive(), 90)
