@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cider_platform.capacity import DRIVER_BYTES, TRIAL_BYTES
+from cider_platform.capacity import DRIVER_BYTES, LEAST_TRIAL_BYTES
 from cider_platform.corpora import readable_bytes
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LEAST_FREE_BYTES = 5 * 2**30
 """Free disk at the results' root below which a long search fails."""
-LEAST_MEMORY_BYTES = DRIVER_BYTES + TRIAL_BYTES
+LEAST_MEMORY_BYTES = DRIVER_BYTES + LEAST_TRIAL_BYTES
 MOST_CLOCK_SECONDS = 2.0
 """Difference of clocks from which leases and file times mislead (a lease is stale after 60 s)."""
 _OPEN = 200
