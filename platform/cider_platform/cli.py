@@ -14,8 +14,8 @@ import typer
 from cider.errors import CiderError
 from cider_platform.commands import (
     checkpoint,
-    compare,
     cluster,
+    compare,
     copies,
     data,
     doctor,
