@@ -245,8 +245,8 @@ class _Play:
         self._held = [0.0, 0.0]
 
     def run(self) -> Outcome:
-        for number, node in enumerate(self._cluster.nodes):
-            joins = max(self._cluster.start_seconds, node.joins_after)
+        for number, joining in enumerate(self._cluster.nodes):
+            joins = max(self._cluster.start_seconds, joining.joins_after)
             heapq.heappush(self._events, (joins, -1, number))
         for item, waits in enumerate(self._waits):
             if not waits:

@@ -140,7 +140,10 @@ def test_forecast_of_one_item_has_the_quantiles_of_its_durations():
 
 def test_ten_thousand_items_on_a_thousand_gpus_take_seconds():
     durations = tuple(float(each) for each in range(100, 2000, 37))
-    work = [Work(id=each.id, kind="train", seconds=durations, cpus=4, gpus=0.5) for each in work]
+    work = [
+        Work(id=f"run-{number}", kind="train", seconds=durations, cpus=4, gpus=0.5)
+        for number in range(8000)
+    ]
     work += [
         Work(
             id=f"evaluate-{cell}",
