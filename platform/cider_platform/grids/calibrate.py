@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cider.training.evaluation import Condition, Masks
+from cider.training.evaluation import Masks
 from cider.training.trainer import Trainer, selection_conditions
 from cider_platform.assembly import (
     Runtime,
@@ -28,6 +28,7 @@ from cider_platform.layout import now, write_json_atomic
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from cider.condition import Condition
     from cider.spec import RunSpec
 
 STEPS = 6

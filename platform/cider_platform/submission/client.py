@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import re
 import tempfile
 import time
 from collections.abc import AsyncGenerator
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
     from cider_platform.submission.access import Access
-    from cider_platform.submission.order import Order
+    from cider_platform.submission.order import JobFile, Order
 
 GRID_KEY, PRIORITY_KEY, JOB_KEY = "cider.grid", "cider.priority", "cider.job"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -73,17 +75,19 @@ class JobServer:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        # Its lines about uploads are not for people who submit grids.
+        logging.getLogger("ray").setLevel(logging.ERROR)
         with self._told():
             self._client = JobSubmissionClient(access.address, headers=access.headers)
 
-    def send(self, order: Order, grid: str, name: str, job_file: bytes | None = None) -> None:
+    def send(self, order: Order, grid: str, name: str, job_file: JobFile | None = None) -> None:
         """Submit an order with the code; the grid's other submissions are not looked at.
 
         Args:
             order: what to run and when.
             grid: the grid's name, by which submissions of the same work are known.
             name: for people.
-            job_file: content of the job file.
+            job_file: the job file, if the command has one.
         """
         metadata = {GRID_KEY: grid, JOB_KEY: name, PRIORITY_KEY: str(order.priority)}
         modules = [str(folder) for folder in code_folders()]
@@ -203,7 +207,8 @@ class JobServer:
         name = str(details.submission_id)
         if state == "RUNNING" and is_waiting(self.logs(name)):
             state = "WAITING"
-        message = (details.message or "").strip().splitlines()
+        # Of a failure it holds the end of the log, where the reason is.
+        told = [line for line in (details.message or "").splitlines() if re.search(r"\w", line)]
         return Job(
             job=name,
             grid=metadata.get(GRID_KEY, ""),
@@ -213,7 +218,7 @@ class JobServer:
             submitted=_time(details.start_time),
             ended=_time(details.end_time),
             exit_code=details.driver_exit_code,
-            message=message[0] if message else "",
+            message=told[-1 if state == "FAILED" else 0].strip() if told else "",
         )
 
     @contextlib.contextmanager

@@ -7,7 +7,6 @@ reads.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import time
@@ -22,7 +21,6 @@ from cider_platform.layout import check_name, read_json, write_bytes_atomic, wri
 
 SCHEMA = 1
 ORDER_FILE = "order.json"
-JOB_FILE = "job.toml"
 ENTRYPOINT = shlex.join(["python", "-m", "cider_platform.submission.entry"])
 LARGEST_CODE_BYTES = 20_000_000
 LARGEST_JOB_BYTES = 1_000_000
@@ -34,6 +32,32 @@ PRIORITIES = range(-1000, 1001)
 EXCLUDED = ("__pycache__", "*.pyc", ".git", ".DS_Store")
 
 
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """A job file that travels with an order.
+
+    Raises:
+        UsageError: if it is larger than ``LARGEST_JOB_BYTES``, or its name is no plain name.
+    """
+
+    name: str
+    """The job's name."""
+    content: bytes
+
+    def __post_init__(self) -> None:
+        check_name("job", self.name)
+        if len(self.content) > LARGEST_JOB_BYTES:
+            raise UsageError(
+                f"a job file has at most {LARGEST_JOB_BYTES:,} bytes, this one has "
+                f"{len(self.content):,}; data belongs into the feature store"
+            )
+
+    @property
+    def file(self) -> str:
+        """Its name in the job's working folder."""
+        return f"{self.name}.toml"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """One submission: which command runs on the cluster, and when its turn comes."""
@@ -41,7 +65,7 @@ class Order:
     job: str
     """Name of this submission; ``<grid>-<attempt>``."""
     arguments: tuple[str, ...]
-    """Words of the command line after ``cider-platform``; the job file is ``job.toml``."""
+    """Words of the command line after ``cider-platform``."""
     priority: int = 0
     """Higher is sooner, -1000 to 1000."""
     most: int = 4
@@ -63,23 +87,15 @@ class Order:
         if self.most < 1:
             raise UsageError(f"--max-concurrent must be at least 1, got {self.most}")
 
-    def write(self, folder: Path, job_file: bytes | None = None) -> None:
+    def write(self, folder: Path, job_file: JobFile | None = None) -> None:
         """Fill the folder that becomes the job's working folder on the cluster.
 
         Args:
             folder: empty.
-            job_file: content of the job file, if the command has one.
-
-        Raises:
-            UsageError: if the job file is larger than ``LARGEST_JOB_BYTES``.
+            job_file: the job file, if the command has one.
         """
         if job_file is not None:
-            if len(job_file) > LARGEST_JOB_BYTES:
-                raise UsageError(
-                    f"a job file has at most {LARGEST_JOB_BYTES:,} bytes, this one has "
-                    f"{len(job_file):,}; data belongs into the feature store"
-                )
-            write_bytes_atomic(folder / JOB_FILE, job_file)
+            write_bytes_atomic(folder / job_file.file, job_file.content)
         values = {"schema": SCHEMA, **asdict(self)}
         write_json_atomic(folder / ORDER_FILE, values)
 
@@ -147,8 +163,3 @@ def code_folders() -> list[Path]:
             f"{LARGEST_CODE_BYTES:,} is sent; the largest file is {largest}"
         )
     return folders
-
-
-def order_json(order: Order) -> str:
-    """Return an order as one line of JSON."""
-    return json.dumps({"schema": SCHEMA, **asdict(order)})

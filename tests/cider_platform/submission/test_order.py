@@ -17,6 +17,7 @@ from cider_platform.submission import order as order_module
 from cider_platform.submission.entry import STARTED, WAITING, is_waiting
 from cider_platform.submission.order import (
     ENTRYPOINT,
+    JobFile,
     Order,
     attempt_of,
     code_folders,
@@ -37,13 +38,13 @@ HOSTILE = [
 
 def test_order_comes_back_as_it_was_written(tmp_path):
     order = new_order(
-        "smoke-1a2b", 3, ["run", "job.toml", "--axis", "seed=0:8"], priority=5, most=2
+        "smoke-1a2b", 3, ["run", "smoke.toml", "--axis", "seed=0:8"], priority=5, most=2
     )
-    order.write(tmp_path, b"[base]\n")
+    order.write(tmp_path, JobFile("smoke", b"[base]\n"))
     assert Order.read(tmp_path) == order
     assert order.job == "smoke-1a2b-3"
-    assert (tmp_path / "job.toml").read_bytes() == b"[base]\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.toml", "order.json"]
+    assert (tmp_path / "smoke.toml").read_bytes() == b"[base]\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["order.json", "smoke.toml"]
 
 
 @pytest.mark.parametrize(
@@ -78,11 +79,12 @@ def test_file_that_is_no_order_is_refused(tmp_path, content):
         Order.read(tmp_path)
 
 
-def test_large_job_file_is_refused(tmp_path):
-    order = new_order("a", 1, ["run", "job.toml"])
+def test_large_or_ill_named_job_file_is_refused():
     with pytest.raises(UsageError, match="at most 1,000,000 bytes, this one has 1,000,001"):
-        order.write(tmp_path, b"#" * 1_000_001)
-    assert list(tmp_path.iterdir()) == []
+        JobFile("a", b"#" * 1_000_001)
+    for name in HOSTILE:
+        with pytest.raises(UsageError, match="a job name has letters"):
+            JobFile(name, b"")
 
 
 def test_code_is_both_packages_and_is_small():
