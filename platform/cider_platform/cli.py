@@ -23,6 +23,7 @@ from cider_platform.commands import (
     leftovers,
     lists,
     plan,
+    predict,
     runs,
     runs_over_seeds,
     runs_significance,
@@ -50,6 +51,7 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("evaluate-runs")(evaluate_runs.evaluate_runs)
+app.command("predict")(predict.predict)
 app.command("plan")(plan.plan)
 app.command("run")(grids.run)
 app.command("submit")(submit.submit)
