@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -40,6 +41,9 @@ class Work:
     """A share below 1 of one GPU, or a whole number of GPUs of one node."""
     after: tuple[str, ...] = ()
     """Ids of the items that must have ended before."""
+    pool: str = ""
+    """Items of one pool take over each other's worker processes; others start their own. One that
+    holds neither CPU nor GPU needs no process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +193,7 @@ class _Room:
     def __init__(self, node: Node) -> None:
         self.cpus = round(node.cpus * GRAIN)
         self.gpus = [GRAIN] * node.gpus
-        self.warm: dict[int, int] = {}
+        self.warm: Counter[tuple[int, str]] = Counter()
 
     def fits(self, shape: tuple[int, int]) -> bool:
         cpus, gpus = shape
@@ -230,6 +234,7 @@ class _Play:
 
     def __init__(self, simulation: Simulation, seconds: Sequence[float]) -> None:
         self._cluster = simulation.cluster
+        self._work = simulation.work
         self._shapes = simulation._shapes
         self._shape_of = simulation._shape_of
         self._followers = simulation._followers
@@ -270,7 +275,7 @@ class _Play:
         shape = self._shape_of[item]
         room = self._rooms[node]
         room.give_back(self._shapes[shape], taken)
-        room.warm[shape] = room.warm.get(shape, 0) + 1
+        room.warm[shape, self._work[item].pool] += 1
         for follower in self._followers[item]:
             self._waits[follower] -= 1
             if not self._waits[follower]:
@@ -308,14 +313,19 @@ class _Play:
         shape = self._shape_of[item]
         room = self._rooms[node]
         self._running[item] = node, room.take(self._shapes[shape])
-        added = self._cluster.cold_seconds
-        if room.warm.get(shape):
-            room.warm[shape] -= 1
-            added = self._cluster.warm_seconds
-        seconds = self._seconds[item] + added
+        seconds = self._seconds[item] + self._start_up(item, shape, room)
         for resource, amount in enumerate(self._shapes[shape]):
             self._held[resource] += seconds * amount / GRAIN
         heapq.heappush(self._events, (now + seconds, item, node))
+
+    def _start_up(self, item: int, shape: int, room: _Room) -> float:
+        if self._shapes[shape] == (0, 0):
+            return 0.0
+        worker = shape, self._work[item].pool
+        if not room.warm[worker]:
+            return self._cluster.cold_seconds
+        room.warm[worker] -= 1
+        return self._cluster.warm_seconds
 
 
 def _shape(work: Work) -> tuple[int, int]:

@@ -228,5 +228,6 @@ class _Builder:
                 cpus=self._slot.cpus if holds else 0.0,
                 gpus=self._slot.gpus if holds else 0.0,
                 after=after,
+                pool=self._after[0] if holds else "",
             )
         )

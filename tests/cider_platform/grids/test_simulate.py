@@ -103,6 +103,20 @@ def test_start_up_is_paid_once_per_worker_and_reuse_is_cheaper():
     assert wall(trainings(6), cluster) == 100 + (10 + 5) + 2 * (10 + 0.5)
 
 
+def test_workers_are_reused_within_a_pool_and_items_without_resources_need_none():
+    cluster = Cluster(nodes=(Node(cpus=1),), cold_seconds=5.0, warm_seconds=0.5)
+    first = trainings(2, pool="a")
+    work = [
+        *first,
+        Work(id="stage", kind="stage", seconds=(7.0,), cpus=0, after=("run-0", "run-1")),
+        *(
+            Work(id=f"b{number}", kind="train", seconds=(10.0,), after=("stage",), pool="b")
+            for number in range(2)
+        ),
+    ]
+    assert wall(work, cluster) == 2 * (10 + 5 + 10 + 0.5) + 7
+
+
 def test_node_that_joins_late_takes_work_only_then():
     nodes = (Node(cpus=1), Node(cpus=1, joins_after=15.0))
     # 0-10, 10-20, 20-30 on the first; 15-25 on the second.
