@@ -35,7 +35,6 @@ TORCH_FREE = (
     "cider_platform.grids.grid",
     "cider_platform.grids.job*",
     "cider_platform.grids.leftovers",
-    "cider_platform.grids.listener",
     "cider_platform.grids.plan",
     "cider_platform.grids.searches",
     "cider_platform.grids.simulate",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -114,20 +113,20 @@ def _where(
     from cider_platform.grids.plan import has_gpus, what_if
     from cider_platform.grids.simulate import Cluster, Node
     from cider_platform.grids.workload import Slot
+    from cider_platform.trial import Runtime
 
-    # As of a cluster that runs already: its GPUs are not this machine's to count.
-    runtime, how = how_to_run(
-        job, roots, slots=slots, device=device, address="described" if text else ""
-    )
+    asked = job.execution
+    if text:
+        wanted = device or asked.device
+        if wanted == "auto":
+            wanted = "cuda" if has_gpus(text) else "cpu"
+        share = (asked.gpus_per_run or 1.0) if wanted == "cuda" else 0.0
+        slot = Slot(device=wanted, cpus=asked.threads, gpus=share)
+        runtime = Runtime(*roots, wanted, asked.threads)
+        return runtime, Cluster(nodes=what_if(text, slot), slots=slots or asked.slots), slot
+    runtime, how = how_to_run(job, roots, slots=slots, device=device)
     held = how.slots
     slot = Slot(device=runtime.device, cpus=held.cpus_per_trial, gpus=held.gpus_per_trial)
-    if text:
-        asked = device or job.execution.device
-        if asked == "auto" and has_gpus(text):
-            share = job.execution.gpus_per_run or 1.0
-            slot = Slot(device="cuda", cpus=slot.cpus, gpus=share)
-            runtime = replace(runtime, device="cuda")
-        return runtime, Cluster(nodes=what_if(text, slot), slots=slots or job.execution.slots), slot
     # The slots were fitted to this machine; more of them than it has cores are the user's wish.
     node = Node(cpus=max(usable_cpus(), held.cpus), gpus=math.ceil(held.slots * slot.gpus))
     return runtime, Cluster(nodes=(node,), slots=held.slots), slot

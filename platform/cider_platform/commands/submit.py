@@ -62,7 +62,7 @@ def submit(
     ] = 4,
     slots: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs at a time on the cluster; default: the job's, else 1."),
+        typer.Option(min=1, help="Runs at a time on the cluster; default: the job's."),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Take up failed runs too.")
@@ -94,21 +94,23 @@ def submit(
     The cluster goes on without this terminal. The same command again attaches to the grid if it is
     being run, and takes it up where it is if its driver was killed.
 
-    Example: cider-platform submit smoke --address http://127.0.0.1:8265 --wait
+    Example: cider-platform submit smoke --slots 2 --address http://127.0.0.1:8265 --wait
     """
     from cider_platform.submission.access import find_access
     from cider_platform.submission.work import evaluation_work, grid_work
 
-    common = _execution(slots, device, store, results)
+    common = _execution(device, store, results)
     work: Work
     if job == EVALUATE:
         _refuse("with evaluate", axis=axis, set=settings, retry_failed=retry_failed)
-        work = evaluation_work(run_prefixes, missing, rates, kept, common)
+        work = evaluation_work(
+            run_prefixes, missing, rates, kept, [*common, f"--slots={slots or 1}"]
+        )
     else:
         given = rates if rates != _ALL_RATES else ""
         _refuse("with a job", runs=run_prefixes, missing=missing, rates=given, kept=kept)
         words = [*common, "--retry-failed"] if retry_failed else common
-        work = grid_work(job, axis or (), settings or (), words)
+        work = grid_work(job, axis or (), settings or (), words, slots)
     access = find_access(address)
     from cider_platform.submission.client import JobServer
 
@@ -126,7 +128,7 @@ def submit(
     )
 
 
-def _execution(slots: int | None, device: str | None, store: str, results: str) -> list[str]:
+def _execution(device: str | None, store: str, results: str) -> list[str]:
     """Return the words of options that say where and how; paths are the cluster's own."""
     from pathlib import PurePosixPath
 
@@ -138,7 +140,7 @@ def _execution(slots: int | None, device: str | None, store: str, results: str) 
     if device not in (None, "cpu", "cuda", "auto"):
         raise UsageError(f"--device must be cpu, cuda or auto, got {device!r}")
     found = {
-        "--slots": slots, "--device": device, "--store": store or None, "--results": results or None
+        "--device": device, "--store": store or None, "--results": results or None
     }  # fmt: skip
     return [f"{name}={value}" for name, value in found.items() if value is not None]
 

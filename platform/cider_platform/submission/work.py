@@ -42,7 +42,11 @@ class Work:
 
 
 def grid_work(
-    job: str, axes: Sequence[str], settings: Sequence[str], options: Sequence[str]
+    job: str,
+    axes: Sequence[str],
+    settings: Sequence[str],
+    options: Sequence[str],
+    slots: int | None = None,
 ) -> Work:
     """Return a grid to be submitted; its cells are counted here, its corpora are the cluster's.
 
@@ -51,6 +55,7 @@ def grid_work(
         axes: as ``--axis`` has them.
         settings: as ``--set`` has them.
         options: further words for ``run``.
+        slots: runs at a time; None is the job's own number.
 
     Raises:
         UsageError: for whatever ``run`` would refuse about the job.
@@ -59,9 +64,15 @@ def grid_work(
     name, document = read_document(path)
     wanted = read_job(name, document, axes=axes, settings=settings)
     grid = Grid(wanted.name, tuple(expand(wanted)))
+    if not (slots or wanted.execution.slots):
+        raise UsageError(
+            f"how many runs of {name} the cluster carries at a time is not known here; give "
+            "--slots, or slots in [execution]"
+        )
     file = JobFile(name, path.read_bytes())
     words = ["run", file.file, "--yes", "--address=auto"]
     words += [f"--axis={each}" for each in axes] + [f"--set={each}" for each in settings]
+    words += [f"--slots={slots}"] if slots else []
     # Cells and where their results go are what tells submissions apart; slots and device do not.
     where = [word for word in options if word.startswith(("--store", "--results"))]
     return Work(

@@ -124,7 +124,7 @@ def test_failed_runs_count_only_if_they_are_taken_up(store, tmp_path):
 
 
 def test_searches_come_one_after_the_other_and_then_the_final_runs(store, tmp_path):
-    search = {"trials": 4, "space": ["model.width=choice:8,16"], "final_seeds": "0:2"}
+    search = {"trials": 4, "space": ["loss.joint=float:0:1"], "final_seeds": "0:2"}
     grid = grid_of(store, axes={"missing": ["rmfm", "rmm"]}, search=search)
     write_past(tmp_path, grid.cells[0].spec, "past")
     load = workload_of(grid, tmp_path, ONE_CPU, History.read(tmp_path))

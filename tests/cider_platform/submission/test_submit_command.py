@@ -40,11 +40,12 @@ def refusal(*words):
         (["smoke", "--set", "training.epochs=many"], "training.epochs"),
         (["smoke", "--store", "store"], "--store must be an absolute path on the cluster"),
         (["smoke", "--results", "../r"], "--results must be an absolute path on the cluster"),
+        (["smoke"], "give --slots, or slots in [execution]"),
         (["smoke", "--device", "tpu"], "--device must be cpu, cuda or auto"),
         (["smoke", "--runs", "all"], "--runs has no meaning with a job"),
         (["smoke", "--missing", "rmm"], "--missing has no meaning with a job"),
         (["smoke", "--rates", "0.5"], "--rates has no meaning with a job"),
-        (["smoke", "--address", "ray://head:1"], "--address must be HOST:PORT"),
+        (["smoke", "--slots", "1", "--address", "ray://head:1"], "--address must be HOST:PORT"),
         (["evaluate"], "submit evaluate needs --runs"),
         (["evaluate", "--runs", "a;b"], "a run name has letters"),
         (["evaluate", "--runs", "all", "--missing", "brew"], "brew"),
@@ -59,7 +60,7 @@ def test_what_is_wrong_is_refused_before_a_cluster_is_asked(words, told):
 
 
 def test_cluster_elsewhere_is_refused_without_a_token():
-    for command in (["submit", "smoke"], ["jobs", "list"], ["jobs", "stop", "a"]):
+    for command in (["submit", "smoke", "--slots", "1"], ["jobs", "list"], ["jobs", "stop", "a"]):
         done = CliRunner().invoke(app, [*command, "--address", "head:8265"])
         assert isinstance(done.exception, AccessError)
         assert done.exception.exit_code == 4
@@ -96,11 +97,11 @@ def test_job_file_with_a_hostile_name_is_refused(name, tmp_path):
 def test_grid_is_asked_for_with_its_arguments_as_separate_words(tmp_path):
     (tmp_path / "mine.toml").write_text("[axes]\nmissing = ['rmfm', 'rmm']\n")
     work = grid_work(
-        str(tmp_path / "mine.toml"), ["seed=0:2"], ["training.epochs=3"], ["--slots=4"]
+        str(tmp_path / "mine.toml"), ["seed=0:2"], ["training.epochs=3"], ["--device=cpu"], 4
     )
     assert work.arguments == (
         "run", "mine.toml", "--yes", "--address=auto", "--axis=seed=0:2",
-        "--set=training.epochs=3", "--slots=4",
+        "--set=training.epochs=3", "--slots=4", "--device=cpu",
     )  # fmt: skip
     assert work.job_file.file == "mine.toml"
     assert work.job_file.content == (tmp_path / "mine.toml").read_bytes()
@@ -113,12 +114,12 @@ def test_same_work_has_the_same_key_and_other_work_another(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("[axes]\nmissing = ['rmfm', 'rmm']\n")
     keys = {
-        name: grid_work(str(path), axes, [], options).key
-        for name, axes, options in [
-            ("plain", [], []),
-            ("slots", [], ["--slots=4", "--device=cpu", "--retry-failed"]),
-            ("axis", ["missing=rmm"], []),
-            ("results", [], ["--results=/r"]),
+        name: grid_work(str(path), axes, [], options, slots).key
+        for name, axes, options, slots in [
+            ("plain", [], [], 1),
+            ("slots", [], ["--device=cpu", "--retry-failed"], 4),
+            ("axis", ["missing=rmm"], [], 1),
+            ("results", [], ["--results=/r"], 1),
         ]
     }
     path.write_text("# a comment\n\n[axes]\nmissing=['rmfm','rmm']\n[execution]\nslots = 2\n")

@@ -35,6 +35,9 @@ model = "late_fusion"
 
 [axes]
 missing = ["rmfm", "rmm"]
+
+[execution]
+slots = 2
 """
 
 
