@@ -77,6 +77,8 @@ class PastRun:
     """From its start to its end, outside of epochs; 0 if it was interrupted."""
     seconds_per_condition: float | None
     """None if it was evaluated under fewer than two conditions."""
+    load_seconds: float
+    """From the end of its training to its evaluation's beginning."""
 
 
 @dataclass(slots=True)
@@ -147,7 +149,7 @@ class History:
         each = [(run, seconds) for run, seconds in timed if seconds is not None]
         if each:
             return Estimate(
-                tuple(run.other_seconds + conditions * seconds for run, seconds in each),
+                tuple(run.load_seconds + conditions * seconds for run, seconds in each),
                 f"{_count(len(each), 'past evaluation')} of this shape",
             )
         measured = self.measured(spec, device, searched)
@@ -268,6 +270,7 @@ def _past_run(record: RunRecord) -> PastRun | None:
             epochs, seconds = len(lines), sum(float(each["seconds"]) for each in lines)
         if not epochs:
             return None
+        per_condition = _seconds_per_condition(record)
         return PastRun(
             spec=record.spec,
             state=record.state,
@@ -277,7 +280,8 @@ def _past_run(record: RunRecord) -> PastRun | None:
             epochs=epochs,
             seconds_per_epoch=seconds / epochs,
             other_seconds=_other_seconds(record, seconds),
-            seconds_per_condition=_seconds_per_condition(record),
+            seconds_per_condition=per_condition,
+            load_seconds=_load_seconds(record, per_condition),
         )
     except (OSError, CiderError, KeyError, TypeError, ValueError):
         # Copied in part, or of another version: other runs tell enough.
@@ -298,6 +302,16 @@ def _seconds_per_condition(record: RunRecord) -> float | None:
     steps = [later - earlier for earlier, later in pairwise(times)]
     steps = [step for step in steps if step < _LONGEST_BREAK]
     return median(steps) if steps else None
+
+
+def _load_seconds(record: RunRecord, per_condition: float | None) -> float:
+    """Return what passed until the first evaluation began, if it followed the training at once."""
+    times = sorted(_written(record.folder.evaluation))
+    if per_condition is None or not record.status.get("ended"):
+        return 0.0
+    trained = datetime.fromisoformat(record.status["ended"]).timestamp()
+    waited = times[0] - trained - per_condition
+    return waited if 0 < waited < _LONGEST_BREAK else 0.0
 
 
 def _written(folder: Path) -> Iterator[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 
 import pytest
 from tiny_corpus import write_tiny_corpus
@@ -158,6 +159,14 @@ def test_evaluation_takes_the_time_between_files(tmp_path):
     assert history.evaluation(spec, conditions=11, device="cuda") is None
 
 
+def test_evaluation_right_after_training_tells_what_loading_takes(tmp_path):
+    trained = datetime.fromisoformat("2026-11-01T10:00:40+00:00").timestamp()
+    times = (trained + 7, trained + 9, trained + 11)
+    write_run(tmp_path, "a", epochs=4, seconds=10.0, evaluated=times)
+    found = History.read(tmp_path).evaluation(spec_of().to_dict(), conditions=3, device="cpu")
+    assert found.seconds == (5 + 3 * 2,)
+
+
 def test_evaluation_without_a_past_one_is_bounded_by_epochs(tmp_path):
     write_run(tmp_path, "a", epochs=4, seconds=9.0)
     found = History.read(tmp_path).evaluation(spec_of().to_dict(), conditions=3, device="cpu")
@@ -179,6 +188,12 @@ def trained(tmp_path_factory):
 
 
 def test_real_run_of_the_shape_is_found(trained):
+    (run,) = History.read(trained.results).runs
+    status = RunFolder.of(trained.results, resolve(RunSpec.from_dict(run.spec), trained).run_id)
+    took = [datetime.fromisoformat(status.read_status()[name]) for name in ("started", "ended")]
+    assert run.other_seconds == pytest.approx(
+        max(0, (took[1] - took[0]).total_seconds() - 3 * run.seconds_per_epoch)
+    )
     spec = resolve(spec_of(training__epochs=3, seed=2), trained)
     found = training(trained.results, spec, threads=1)
     assert len(found.seconds) == 1
