@@ -96,6 +96,7 @@ def submit(
 
     Example: cider-platform submit smoke --slots 2 --address http://127.0.0.1:8265 --wait
     """
+    from cider.errors import CiderError
     from cider_platform.submission.access import find_access
     from cider_platform.submission.work import evaluation_work, grid_work
 
@@ -116,9 +117,15 @@ def submit(
 
     server = JobServer(access)
     attempt, living = server.next_attempt(work.key)
+    order = work.order(attempt, priority=priority, most=max_concurrent)
     if living is None:
-        order = work.order(attempt, priority=priority, most=max_concurrent)
-        server.send(order, work.key, work.name, work.job_file)
+        try:
+            server.send(order, work.key, work.name, work.job_file)
+        except CiderError:
+            # Another terminal may have sent the same attempt a moment before.
+            living = server.next_attempt(work.key)[1]
+            if living is None:
+                raise
     finish(
         server,
         living.job if living is not None else order.job,

@@ -168,6 +168,16 @@ def test_grid_survives_its_terminal_and_another_one_attaches(place):
 
 
 @pytest.mark.slow
+def test_two_terminals_that_submit_one_grid_at_once_make_one_submission(place):
+    job = place.job("twice", epochs=2)
+    where = ["--store", place.store, "--results", place.results, "--wait", "--json"]
+    terminals = [place.start("submit", job, *where) for _ in range(2)]
+    told = [json.loads(terminal.communicate(timeout=180)[0])["data"] for terminal in terminals]
+    assert {each["job"] for each in told} == {told[0]["grid"] + "-1"}
+    assert [each["state"] for each in told] == ["SUCCEEDED"] * 2
+
+
+@pytest.mark.slow
 def test_killed_driver_is_taken_up_by_submitting_again(place):
     job = place.job("killed", epochs=400)
     first = place.submit(job)
