@@ -53,6 +53,9 @@ def submit(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until it has ended; exit as it did.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the cluster would run; send nothing.")
+    ] = False,
     priority: Annotated[
         int, typer.Option(help="Higher is sooner, -1000 to 1000; equals in order of submission.")
     ] = 0,
@@ -96,7 +99,10 @@ def submit(
 
     Example: cider-platform submit smoke --slots 2 --address http://127.0.0.1:8265 --wait
     """
+    import shlex
+
     from cider.errors import CiderError
+    from cider_platform.output import emit_line
     from cider_platform.submission.access import find_access
     from cider_platform.submission.work import evaluation_work, grid_work
 
@@ -112,6 +118,9 @@ def submit(
         _refuse("with a job", runs=run_prefixes, missing=missing, rates=given, kept=kept)
         words = [*common, "--retry-failed"] if retry_failed else common
         work = grid_work(job, axis or (), settings or (), words, slots)
+    if dry_run:
+        emit_line(shlex.join(["cider-platform", *work.arguments]))
+        return
     access = find_access(address)
     from cider_platform.submission.client import JobServer
 

@@ -110,6 +110,16 @@ def test_grid_is_asked_for_with_its_arguments_as_separate_words(tmp_path):
     assert (order.job, order.priority, order.most) == (f"{work.key}-2", 1, 3)
 
 
+def test_dry_run_prints_the_command_of_the_cluster_and_asks_nobody():
+    done = CliRunner().invoke(
+        app, ["submit", "smoke", "--slots", "3", "--results", "/my results", "--dry-run"]
+    )
+    assert done.exit_code == 0
+    assert done.stdout == (
+        "cider-platform run smoke.toml --yes --address=auto --slots=3 '--results=/my results'\n"
+    )
+
+
 def test_same_work_has_the_same_key_and_other_work_another(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("[axes]\nmissing = ['rmfm', 'rmm']\n")
