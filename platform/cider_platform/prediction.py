@@ -138,7 +138,7 @@ def predict(
 def _tables(
     run: FrozenRun, split: SplitView, tau: float, names: Sequence[str], schema: pa.Schema
 ) -> Iterator[pa.Table]:
-    # Whole batches, so that padding, and with it every last digit, is that of an evaluation.
+    # Whole batches, so that padding is that of an evaluation.
     step = run.spec.training.batch_size * BATCHES_AT_A_TIME
     longest = run.store.manifest.padded_lengths("test")
     for first in range(0, len(split), step):
@@ -150,7 +150,7 @@ def _tables(
             longest=PerModality(longest["text"], longest["audio"], longest["vision"]),
             full_padding=run.spec.training.padding == "full",
         )
-        predictions = run.predict(source, Condition("none", 0.0))
+        (predictions,) = run.predict(source, [Condition("none", 0.0)]).predictions
         space = run.spec.maci.counterfactual_space
         scores_NC = predictions.scores(tau, space)
         yield pa.table(

@@ -12,8 +12,6 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cider.config import canonical_json
@@ -35,7 +33,7 @@ _SAME_COST = (
     "maci.counterfactual_space",
 )  # fmt: skip
 _LONGEST_BREAK = 600.0
-"""Seconds; files further apart were not written by one evaluation."""
+"""Seconds; files that came later are not of the evaluation that followed the training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +74,7 @@ class PastRun:
     other_seconds: float
     """From its start to its end, outside of epochs; 0 if it was interrupted."""
     seconds_per_condition: float | None
-    """None if it was evaluated under fewer than two conditions."""
-    load_seconds: float
-    """From the end of its training to its evaluation's beginning."""
+    """None if it was not evaluated right after its training."""
 
 
 @dataclass(slots=True)
@@ -149,7 +145,7 @@ class History:
         each = [(run, seconds) for run, seconds in timed if seconds is not None]
         if each:
             return Estimate(
-                tuple(run.load_seconds + conditions * seconds for run, seconds in each),
+                tuple(conditions * seconds for _, seconds in each),
                 f"{_count(len(each), 'past evaluation')} of this shape",
             )
         measured = self.measured(spec, device, searched)
@@ -270,7 +266,6 @@ def _past_run(record: RunRecord) -> PastRun | None:
             epochs, seconds = len(lines), sum(float(each["seconds"]) for each in lines)
         if not epochs:
             return None
-        per_condition = _seconds_per_condition(record)
         return PastRun(
             spec=record.spec,
             state=record.state,
@@ -280,8 +275,7 @@ def _past_run(record: RunRecord) -> PastRun | None:
             epochs=epochs,
             seconds_per_epoch=seconds / epochs,
             other_seconds=_other_seconds(record, seconds),
-            seconds_per_condition=per_condition,
-            load_seconds=_load_seconds(record, per_condition),
+            seconds_per_condition=_seconds_per_condition(record),
         )
     except (OSError, CiderError, KeyError, TypeError, ValueError):
         # Copied in part, or of another version: other runs tell enough.
@@ -297,21 +291,20 @@ def _other_seconds(record: RunRecord, in_epochs: float) -> float:
 
 
 def _seconds_per_condition(record: RunRecord) -> float | None:
-    """Return the usual time between two evaluation files, which are written one by one."""
-    times = sorted(_written(record.folder.evaluation))
-    steps = [later - earlier for earlier, later in pairwise(times)]
-    steps = [step for step in steps if step < _LONGEST_BREAK]
-    return median(steps) if steps else None
+    """Return what an evaluation right after the training took, over its conditions.
 
-
-def _load_seconds(record: RunRecord, per_condition: float | None) -> float:
-    """Return what passed until the first evaluation began, if it followed the training at once."""
-    times = sorted(_written(record.folder.evaluation))
-    if per_condition is None or not record.status.get("ended"):
-        return 0.0
+    One pass serves all conditions and their files are written at its end, so only the whole time
+    means something; loading the model is part of it.
+    """
+    if not record.status.get("ended"):
+        return None
     trained = datetime.fromisoformat(record.status["ended"]).timestamp()
-    waited = times[0] - trained - per_condition
-    return waited if 0 < waited < _LONGEST_BREAK else 0.0
+    last, count = trained, 0
+    for written in sorted(_written(record.folder.evaluation)):
+        if not 0 <= written - last < _LONGEST_BREAK:
+            break
+        last, count = written, count + 1
+    return (last - trained) / count if count else None
 
 
 def _written(folder: Path) -> Iterator[float]:

@@ -151,20 +151,21 @@ def test_damaged_run_is_left_out(tmp_path):
     assert training(tmp_path).seconds == (4.0,)
 
 
-def test_evaluation_takes_the_time_between_files(tmp_path):
-    write_run(tmp_path, "a", epochs=4, seconds=9.0, evaluated=(100, 102, 104, 9000))
+def test_evaluation_takes_what_it_took_right_after_a_training(tmp_path):
+    trained = datetime.fromisoformat("2026-11-01T10:00:40+00:00").timestamp()
+    # Three conditions at the end of one pass; a fourth was evaluated hours later.
+    times = (trained + 6, trained + 6, trained + 6, trained + 9000)
+    write_run(tmp_path, "a", epochs=4, seconds=10.0, evaluated=times)
     history, spec = History.read(tmp_path), spec_of().to_dict()
     found = history.evaluation(spec, conditions=11, device="cpu")
     assert found.seconds == (22.0,)
     assert history.evaluation(spec, conditions=11, device="cuda") is None
 
 
-def test_evaluation_right_after_training_tells_what_loading_takes(tmp_path):
-    trained = datetime.fromisoformat("2026-11-01T10:00:40+00:00").timestamp()
-    times = (trained + 7, trained + 9, trained + 11)
-    write_run(tmp_path, "a", epochs=4, seconds=10.0, evaluated=times)
-    found = History.read(tmp_path).evaluation(spec_of().to_dict(), conditions=3, device="cpu")
-    assert found.seconds == (5 + 3 * 2,)
+def test_evaluation_hours_after_the_training_tells_nothing(tmp_path):
+    write_run(tmp_path, "a", epochs=4, seconds=10.0, evaluated=(100.0, 101.0))
+    found = History.read(tmp_path).evaluation(spec_of().to_dict(), conditions=2, device="cpu")
+    assert found.basis == "at most an epoch per condition"
 
 
 def test_evaluation_without_a_past_one_is_bounded_by_epochs(tmp_path):

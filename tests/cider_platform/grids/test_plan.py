@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 
 import pytest
 from tiny_corpus import write_tiny_corpus
@@ -30,6 +31,7 @@ BASE = {
     "training.epochs": 2,
     "training.batch_size": 24,
 }
+ENDED = "2026-11-01T10:00:00+00:00"
 ONE_CPU = Slot(device="cpu", cpus=1, gpus=0.0)
 ONE_GPU = Slot(device="cuda", cpus=4, gpus=0.5)
 
@@ -53,11 +55,12 @@ def write_past(results, spec, run_id, *, epochs=2, seconds=5.0, device="cpu", co
     where = {"device": device, "gpu": None, "cpu": "Xeon", "threads": 1}
     folder.fingerprint.write_text(json.dumps({"environment": where}))
     folder.result.write_text(json.dumps({"epochs": epochs, "seconds": epochs * seconds}))
-    for number, condition in enumerate(conditions):
+    for condition in conditions:
         path = folder.evaluation_file(condition)
         path.write_text("{}")
-        os.utime(path, (1000 + 3 * number, 1000 + 3 * number))
-    folder.write_status("COMPLETE")
+        ended = datetime.fromisoformat(ENDED).timestamp()
+        os.utime(path, (ended + 6, ended + 6))
+    folder.write_status("COMPLETE", ended=ENDED)
 
 
 def planned(grid, results, cluster, slot=ONE_CPU, **options):
@@ -94,8 +97,9 @@ def test_done_runs_are_left_out_and_those_only_to_be_evaluated_are_short(store, 
     write_past(tmp_path, done, done.run_id, conditions=names)
     write_past(tmp_path, trained, trained.run_id, conditions=names[:1])
     load = workload_of(grid, tmp_path, ONE_CPU, History.read(tmp_path))
-    # Three seconds between the files of the run that was evaluated twice.
-    assert [item.seconds for item in load.work if item.kind == "run"] == [(3.0,), (16.0, 16.0)]
+    # Six seconds under two conditions, and under one.
+    runs = [item.seconds for item in load.work if item.kind == "run"]
+    assert runs == [(3.0, 6.0), (10 + (6 + 12) / 2,) * 2]
     found = planned(grid, tmp_path, Cluster(nodes=(Node(cpus=2),)))
     assert (found.runs, found.done, found.to_do) == (3, 1, 2)
 
