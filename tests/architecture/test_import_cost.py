@@ -50,7 +50,6 @@ TORCH_FREE = (
     "cider_platform.evidence.paper_runs",
     "cider_platform.evidence.quantity",
     "cider_platform.evidence.re*",
-    "cider_platform.evidence*",
     "cider_platform.grids.workload",
     "cider_platform.importance",
     "cider_platform.layout",
