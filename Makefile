@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 
-.PHONY: help run test lint architecture slow chaos wheel-check clean
+.PHONY: help run test lint architecture slow chaos cluster wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ## ' Makefile | sed -e 's/:.*  ## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ slow: $(VENV)/dev.stamp  ## the tests that take minutes
 
 chaos: $(VENV)/dev.stamp  ## kill workers, drivers and Ray, fill disks; at most 12 minutes on 2 cores
 	$(BIN)/python -m pytest -m chaos tests/chaos
+
+cluster: $(VENV)/dev.stamp  ## a real Ray cluster on this machine (root, sshd, rsync, ip); about 5 minutes
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 wheel-check: $(VENV)/dev.stamp  ## build a wheel, install it apart, run it from another folder
 	$(BIN)/python -m pytest tests/architecture/test_wheel.py

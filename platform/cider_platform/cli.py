@@ -14,8 +14,11 @@ import typer
 from cider.errors import CiderError
 from cider_platform.commands import (
     checkpoint,
+    cluster,
     compare,
+    copies,
     data,
+    doctor,
     evaluate,
     evaluate_runs,
     grids,
@@ -64,11 +67,14 @@ app.command("compare")(compare.compare)
 runs.app.command("over-seeds")(runs_over_seeds.over_seeds)
 runs.app.command("significance")(runs_significance.significance)
 app.add_typer(runs.app, name="runs")
+app.add_typer(copies.app, name="results")
 for name, command in study_report.COMMANDS.items():
     study.app.command(name)(command)
 study.app.command("leak")(study_leak.leak)
 app.add_typer(study.app, name="study")
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(cluster.app, name="cluster")
+app.command("doctor")(doctor.doctor)
 app.command("metrics")(lists.metrics)
 app.command("models")(lists.models)
 

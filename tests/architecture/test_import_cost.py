@@ -26,8 +26,10 @@ TORCH_FREE = (
     "cider.spec",
     "cider_platform",
     "cider_platform.cli",
+    "cider_platform.cluster.*",
     "cider_platform.commands*",
     "cider_platform.conditions",
+    "cider_platform.copies",
     "cider_platform.dashboard",
     "cider_platform.grids.axes",
     "cider_platform.grids.cells",
@@ -64,6 +66,7 @@ TORCH_FREE = (
     "cider_platform.storage*",
     "cider_platform.study*",
     "cider_platform.submission*",
+    "cider_platform.tokens",
     "cider_platform.tracking",
     "cider_platform.why",
 )

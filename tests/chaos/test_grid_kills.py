@@ -56,6 +56,13 @@ def complete(place):
     return {folder.run_id for folder in runs(place) if folder.state == "COMPLETE"}
 
 
+def evaluated(place):
+    """Return the runs that nothing is left to do of: trained, and tested at both rates."""
+    tested = {folder.run_id for folder in runs(place)
+              if len(list(folder.evaluation.glob("*.json"))) == 2}  # fmt: skip
+    return complete(place) & tested
+
+
 def half_done(place):
     return [folder for folder in runs(place)
             if folder.state == "RUNNING" and 1 < len(read_epochs(folder.epochs)) < EPOCHS - 4
@@ -90,12 +97,14 @@ def test_killed_driver_is_taken_up_by_the_same_command_and_nothing_runs_twice(pl
         time.sleep(0.1)
     before = {folder.run_id: written(folder) for folder in runs(place) if folder.is_complete}
     begun = {folder.run_id: read_epochs(folder.epochs) for folder in runs(place)}
+    done = evaluated(place)
     assert before
     data = finish(place, job)
-    assert data["ran"] == 6 - len(before)
+    assert data["ran"] == 6 - len(done)
     for folder in runs(place):
         if folder.run_id in before:
             assert written(folder) == before[folder.run_id]
+        if folder.run_id in done:
             assert folder.log.read_text().count(" begin ") == 1
         # The seconds of an epoch differ if it was trained again.
         kept = begun.get(folder.run_id, [])[:-1]
@@ -131,6 +140,9 @@ def test_grid_that_is_asked_to_stop_stops_and_goes_on_when_run_again(place, job,
     process.communicate(timeout=60)
     assert process.returncode == (143 if how == "cancel" else 130)
     assert "goes on from the running runs' checkpoints" in (place.root / "messages").read_text()
-    done = complete(place)
-    assert done
+    before = {folder.run_id: written(folder) for folder in runs(place) if folder.is_complete}
+    done = evaluated(place)
+    assert before
     assert finish(place, job)["ran"] == 6 - len(done)
+    for folder in runs(place):
+        assert written(folder) == before.get(folder.run_id, written(folder))

@@ -1,5 +1,6 @@
 """How a grid's driver learns that it is to stop."""
 
+import ctypes
 import os
 import signal
 import threading
@@ -38,6 +39,18 @@ def test_signal_is_noted_and_the_next_one_acts_as_usual(folder):
         os.kill(os.getpid(), signal.SIGINT)
         assert wait_for(received) == [signal.SIGINT]
         assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_handler_that_a_library_put_beneath_python_is_replaced_again(folder):
+    """Ray does so when it starts; Python goes on to believe that its own handler is in place."""
+    libc = ctypes.CDLL(None)
+    with (stopping := Stopping(folder)) as received:
+        libc.signal(signal.SIGTERM.value, ctypes.c_void_p(1))  # ignored
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == []
+        stopping.listen_again()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert wait_for(received) == [signal.SIGTERM]
 
 
 def test_outside_the_main_thread_the_request_alone_counts(folder):

@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tiny_corpus import write_tiny_corpus
 
+from cider.condition import Condition
 from cider.errors import CiderError, NothingMatchedError, SealedTestError
 from cider.models.cider.config import Config
 from cider.models.late_fusion.config import Config as LateFusion
@@ -18,11 +21,18 @@ from cider.spec import (
     TextEncoderConfig,
     TrainingConfig,
 )
+from cider.training.evaluation import Predictions
 from cider_platform.assembly import Runtime, resolve
 from cider_platform.conditions import conditions_of
 from cider_platform.evaluation import evaluate_run
+from cider_platform.grids.leftovers import find_leftovers
 from cider_platform.layout import RunFolder
-from cider_platform.predictions import read_predictions, stored_conditions
+from cider_platform.predictions import (
+    Answers,
+    read_predictions,
+    stored_conditions,
+    write_predictions,
+)
 from cider_platform.scoring import score
 from cider_platform.trial import train_run
 
@@ -108,3 +118,25 @@ def test_predictions_that_are_not_there_or_not_readable_are_refused(runtime):
     folder.frozen.unlink()
     with pytest.raises(SealedTestError, match="is not frozen"):
         read_predictions(folder, condition)
+
+
+def test_predictions_whose_writing_was_cut_off_are_no_predictions_but_left_over(
+    tmp_path, monkeypatch
+):
+    folder = RunFolder.of(tmp_path, "abcd")
+    answers = Answers(["a"], np.array([1]), Predictions(np.zeros((1, 3)), None))
+    path = folder.predictions_file("test-rmfm-0.5")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    folder.write_status("COMPLETE")
+    monkeypatch.setattr(Path, "replace", killed)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # nor did it clean up
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(path, Condition("rmfm", 0.5), {"test": answers}, {"test": ""})
+    assert not path.exists()
+    assert stored_conditions(folder) == []
+    (left,) = find_leftovers(tmp_path)
+    assert left.what == "half-written file"
+    assert left.path.parent == path.parent

@@ -102,8 +102,10 @@ def drive_grid(
             folder.cancel.unlink(missing_ok=True)
             store_grid(grid, folder)
             write_json_atomic(folder.execution, _execution(runtime, how))
-            with Stopping(folder) as received:
-                driver = _Driver(grid, folder, runtime, how, train, listener, outcome, received)
+            with (stopping := Stopping(folder)) as received:
+                driver = _Driver(
+                    grid, folder, runtime, how, train, listener, outcome, stopping, received
+                )
                 driver.search(resolve)
                 driver.run(lease)
             outcome.signal_number = received[0] if received else outcome.signal_number
@@ -137,6 +139,7 @@ class _Driver:
     train: Train
     listener: GridListener
     outcome: Outcome
+    stopping: Stopping
     received: list[int]
     failed: set[str] = field(default_factory=set)
     """Runs that failed under this command: not taken up again by it."""
@@ -199,6 +202,7 @@ class _Driver:
             # Reads the environment when it is imported, so it must be inside the session.
             from cider_platform.grids.ray_runs import run_tasks  # noqa: PLC0415
 
+            self.stopping.listen_again()
             run_tasks(
                 tasks,
                 self.train,

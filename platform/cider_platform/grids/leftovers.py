@@ -20,7 +20,7 @@ from cider_platform.sessions import remove_left_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What ``layout.write_bytes_atomic`` and ``evaluation.write_predictions`` write before they rename.
+# What ``layout.write_bytes_atomic`` and ``write_checkpoint`` write before they rename.
 _HALF_WRITTEN = re.compile(r"\.[\w.-]+\.([a-z0-9_]{8}|tmp)")
 
 
@@ -66,7 +66,8 @@ def _of_run(folder: RunFolder) -> Iterator[Leftover]:
         yield _leftover(f"checkpoint of a {state.lower()} run", folder.last, folder.lease)
     if state == "PRUNED" and folder.best.is_file():
         yield _leftover("weights of a pruned run", folder.best, folder.lease)
-    for place in (folder.root, folder.checkpoint, folder.evaluation):
+    predictions = sorted(folder.predictions.glob("protocol=*"))
+    for place in (folder.root, folder.checkpoint, folder.evaluation, *predictions):
         yield from _half_written(place, folder.lease)
 
 

@@ -49,6 +49,15 @@ class Stopping:
         self._looker.start()
         return self._received
 
+    def listen_again(self) -> None:
+        """Put the handlers back in place: Ray, when it starts, has taken SIGTERM for itself.
+
+        Python does not know of that; Ray's handler would print a stack and end the process.
+        """
+        if not self._received:
+            for each in self._before:
+                signal.signal(each, self._note)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -1,0 +1,1 @@
+"""Clusters: check the files that start them before money is spent, and their nodes at work."""
