@@ -1,7 +1,7 @@
 """The console script ``cider-platform``: its commands, and what becomes of their errors.
 
-Exit codes: 0 done, 1 failure, 2 usage, 3 nothing matched, 5 refused to protect the test split,
-100 some runs failed, 130 and 143 stopped by Ctrl-C and SIGTERM.
+Exit codes: 0 done, 1 failure, 2 usage, 3 nothing matched, 4 a cluster refused access, 5 refused to
+protect the test split, 100 some runs failed, 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,15 +20,20 @@ from cider_platform.commands import (
     data,
     doctor,
     evaluate,
+    evaluate_runs,
     grids,
+    jobs,
     leftovers,
     lists,
+    plan,
+    predict,
     runs,
     runs_over_seeds,
     runs_significance,
     study,
     study_leak,
     study_report,
+    submit,
     train,
     tune,
 )
@@ -42,13 +47,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 nothing matched, 5 test split protected, "
-    "100 some runs failed, 130 Ctrl-C.",
+    "4 access refused, 100 some runs failed, 130 Ctrl-C.",
 )
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate-runs")(evaluate_runs.evaluate_runs)
+app.command("predict")(predict.predict)
+app.command("plan")(plan.plan)
 app.command("run")(grids.run)
+app.command("submit")(submit.submit)
+app.add_typer(jobs.app, name="jobs")
 app.command("status")(grids.status)
 app.command("cancel")(grids.cancel)
 app.command("logs")(leftovers.logs)

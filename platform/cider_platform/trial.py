@@ -169,7 +169,8 @@ def _freeze(
             **facts,
         },
     )
-    folder.write_status("COMPLETE", ended=now())
+    # When it started stays: plans tell from it what a run spends outside of its epochs.
+    folder.write_status("COMPLETE", started=folder.read_status().get("started"), ended=now())
     folder.last.unlink(missing_ok=True)
 
 

@@ -66,7 +66,7 @@ ENGINEERING = {
     "optuna_dashboard": ("dashboard",),
     "ray": (
         *("ray_gang", "ray_group", "ray_search", "ray_train", "ray_trial", "ray_trials"),
-        *("cluster.*", "grids.ray_runs", "sessions"),
+        *("cluster.*", "grids.ray_runs", "sessions", "submission.client"),
     ),
     "rich": ("output", "progress"),
     "sqlalchemy": ("database", "storage", "storage_lease"),

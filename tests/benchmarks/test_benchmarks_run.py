@@ -128,3 +128,12 @@ def test_report_prints_tables_with_facts_of_the_machine(monkeypatch, capsys):
     importlib.import_module("missing_masks").main(options)
     printed = capsys.readouterr().out
     assert all(fact in printed for fact in ("date", "cpu", "cores", "torch", "ray", "| rmfm"))
+
+
+@pytest.mark.slow
+def test_plan_accuracy_prints_what_was_foretold_and_what_it_took(result_of):
+    options = "--axis dataset=synthetic-mosi-x0.1 --axis missing=rmfm --axis distribution=iid"
+    found = result_of("plan_accuracy", f"{options} --slots 1")["results"]
+    (grid,) = found["grids"]
+    assert grid["runs"] == 1
+    assert grid["error"] == grid["foretold_p50_seconds"] / grid["took_seconds"] - 1
