@@ -31,7 +31,7 @@ from cider_platform.study import define, open_storage, open_study, read_study
 from cider_platform.why import why_trial
 
 HERE = Path(__file__).parent
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 600
 GOING_ON = ("RUNNING", "WAITING")
 NAMES = {"raylet": "raylet", "head": "gcs_server"}
 
