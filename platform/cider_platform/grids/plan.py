@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cider_platform.grids.grid import Grid
 
 COLD_SECONDS = 6.0
-"""Until a new worker process has imported torch; an assumption after hand timings, which benchmarks/plan_accuracy.py checks."""
+"""Until a new worker process has imported torch: assumed, benchmarks/plan_accuracy.py checks."""
 WARM_SECONDS = 0.3
 """Until a worker has begun the next run: the driver looks every quarter of a second."""
 UNKNOWN = "unknown: no past run of this shape; run with --calibrate"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cider_platform.grids.grid import Grid
 
 SESSION_SECONDS = 7.0
-"""Until Ray is up, once per stage; an assumption after hand timings, which benchmarks/plan_accuracy.py checks."""
+"""Until Ray is up, once per stage: assumed, benchmarks/plan_accuracy.py checks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
