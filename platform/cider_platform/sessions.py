@@ -170,7 +170,14 @@ def ray_session(folder: Path, *, cpus: int, gpus: int, threads: int) -> Iterator
     watch = ClusterWatch(folder)
     with _set_environment(_environment(folder, threads)):
         import ray  # noqa: PLC0415 - reads the environment when it is imported
+        from ray._raylet import (  # type: ignore[attr-defined] # noqa: PLC0415
+            AuthenticationTokenLoader,
+            Config,
+        )
 
+        # Whoever imported Ray before had it remember that there are no tokens.
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
         # Ray prints the deaths of workers on stdout, where --json prints its document, and has no
         # option for it; the search tells of them.
         ray._private.worker._worker_logs_enabled = False
