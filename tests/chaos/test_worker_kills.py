@@ -165,7 +165,7 @@ def test_search_whose_trials_lose_workers_ends_as_the_undisturbed_one_of_single_
 
 
 ELASTIC = """
-import json, os, sys, threading, time
+import json, os, socket, sys, threading, time
 from pathlib import Path
 os.environ.update(
     RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="15", RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.5",
@@ -181,9 +181,16 @@ from cider_platform.trial import read_epochs, train_run
 
 spec = RunSpec.from_dict(json.loads(sys.argv[1]))
 store, results, temporary = map(Path, sys.argv[2:5])
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+(temporary / "ray").mkdir(exist_ok=True)  # where Ray notes the address
 cluster = Cluster(
     initialize_head=True,
-    head_node_args={"num_cpus": 1, "_temp_dir": str(temporary / "r"), "include_dashboard": True},
+    head_node_args={
+        "num_cpus": 1, "temp_dir": str(temporary / "r"), "include_dashboard": True,
+        "dashboard_port": port,
+    },
 )
 second = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
