@@ -108,3 +108,33 @@ def read_report(
 
     found = gather(results_root(results), what or (), where or ())
     return build(found.subject, found.groups, metrics=metric or (), against=against)
+
+
+def figures(
+    what: What = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder of the figures; made if it is not there.", metavar="DIR"),
+    ] = Path("figures"),
+    where: Where = None,
+    metric: Metrics = None,
+    against: Against = "",
+    results: Results = None,
+) -> None:
+    """Draw finished runs for print, SVG and PNG: curves, areas, SMM, differences, answers.
+
+    Example: cider-platform figures smoke --out figures
+    """
+    from cider.errors import UsageError
+    from cider_platform.output import emit_line, say
+    from cider_platform.report.figures import write_figures
+    from cider_platform.roots import results_root
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out must be a folder, got the file {str(out)!r}")
+    made = read_report(results, what, where, metric, against)
+    written, left_out = write_figures(made, results_root(results), out)
+    for path in written:
+        emit_line(str(path))
+    for reason in left_out:
+        say(reason)

@@ -11,8 +11,7 @@ from cider.errors import NothingMatchedError, UsageError
 from cider.metrics import METRICS, auilc
 from cider.registry import lookup
 from cider.significance import summarise
-from cider_platform.layout import now
-from cider_platform.provenance import sessions_of
+from cider_platform.layout import now, read_json
 from cider_platform.report.compared import compared_with
 from cider_platform.report.model import Configuration, Number, Place, Report, Run
 from cider_platform.results import evaluations
@@ -174,7 +173,9 @@ def _labels(groups: Sequence[Group]) -> list[Mapping[str, str]]:
 def _said(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ",".join(map(_said, value)) if isinstance(value, list) else str(value)
 
 
 def _spec(group: Group) -> Mapping[str, Any]:
@@ -218,7 +219,9 @@ def _run(record: RunRecord, tested: Tested) -> Run:
 
 
 def _provenance(record: RunRecord) -> dict[str, Any]:
-    sessions = sessions_of(record.folder) if record.state != "UNREADABLE" else []
+    # Read here: cider_platform.provenance brings torch, which takes longer than a whole report.
+    path = record.folder.provenance
+    sessions = read_json(path)["sessions"] if path.is_file() else []
     last = sessions[-1] if sessions else {}
     git = last.get("git") or {}
     found = {
