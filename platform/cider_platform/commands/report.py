@@ -49,7 +49,7 @@ Against = Annotated[
         show_default=False,
     ),
 ]
-_ENDINGS: dict[str, Format] = {
+ENDINGS: dict[str, Format] = {
     ".html": "html", ".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json",
 }  # fmt: skip
 
@@ -79,10 +79,10 @@ def report(
     from cider_platform.report.page import page
     from cider_platform.report.writers import WRITERS
 
-    chosen = form or _ENDINGS.get(out.suffix.lower())
+    chosen = form or ENDINGS.get(out.suffix.lower())
     if chosen is None:
         raise UsageError(
-            f"the ending of --out says the format, one of {', '.join(_ENDINGS)}, got {str(out)!r}; "
+            f"the ending of --out says the format, one of {', '.join(ENDINGS)}, got {str(out)!r}; "
             "or give --format"
         )
     if out.is_dir():
