@@ -91,8 +91,13 @@ def build(
     for found in tested.values():
         found |= _areas(found, areas)
     labels = _labels(groups)
-    made = [_configuration(group, name, wanted, tested)
-            for group, name in zip(groups, labels, strict=True)]  # fmt: skip
+    made = [
+        _configuration(group, name, wanted, tested)
+        for group, name in zip(groups, labels, strict=True)
+    ]
+    if all(group.labels is None for group in groups):
+        # A grid has an order of its own; that of other runs must not hang on which ended first.
+        made.sort(key=_order)
     report = Report(
         subject=subject,
         created=created or now(),
@@ -167,6 +172,17 @@ def _labels(groups: Sequence[Group]) -> list[Mapping[str, str]]:
             found.append(group.labels)
         else:
             found.append({path: _said(spec[path]) for path in differing if path in spec})
+    return found
+
+
+def _order(configuration: Configuration) -> list[tuple[str, bool, float, str]]:
+    """Return where a configuration stands: by its labels, numbers by their value."""
+    found = []
+    for name, text in configuration.labels.items():
+        try:
+            found.append((name, False, float(text), text))
+        except ValueError:
+            found.append((name, True, 0.0, text))
     return found
 
 

@@ -48,9 +48,8 @@ def gather(results: Path, what: Sequence[str], where: Sequence[str] = ()) -> Gat
                 f"no complete run in {results} meets {' and '.join(where) or 'no condition'}; "
                 "cider-platform runs list shows those there are"
             )
-        # The latest comes first; a table reads better in the order in which things were done.
         subject = " and ".join(where) or "all complete runs"
-        return Gathered(subject, by_configuration(found[::-1]))
+        return Gathered(subject, by_configuration(found))
     if len(what) == 1 and any(each.startswith(what[0]) for each in grid_ids(results)):
         return _of_grid(results, what[0], where)
     if where:

@@ -35,6 +35,13 @@ def test_runs_that_differ_in_the_seed_alone_are_one_configuration(two):
     assert report.marks == ()
 
 
+def test_configurations_are_in_the_order_of_their_labels_whichever_ended_first(tmp_path):
+    for layers in (10, 2, 4):
+        write_seeds(tmp_path, (0.8,), model__layers=layers)
+    found = [each.labels["model.layers"] for each in report_of(tmp_path).configurations]
+    assert found == ["2", "4", "10"]
+
+
 def test_number_is_the_mean_over_seeds_and_knows_its_runs(two):
     found = variant(report_of(two), "true").number(Place("rmfm", 0.5), "acc2")
     values = [base - 0.1 for base in WITH]
