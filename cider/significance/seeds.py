@@ -7,6 +7,7 @@ jackknife as in Efron and Tibshirani (1993), chapter 14. Shapes: S seeds, R resa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Literal
 
@@ -106,8 +107,7 @@ def bca_interval(
     if np.ptp(found_S) == 0:
         return Interval(float(found_S[0]), float(found_S[0]), level, "all equal")
     mean = float(found_S.mean())
-    index = np.random.default_rng(seed).integers(0, len(found_S), size=(resamples, len(found_S)))
-    means_R = found_S[index].mean(axis=1)
+    means_R = found_S[_draws(len(found_S), resamples, seed)].mean(axis=1)
     normal = NormalDist()
     # Resamples that hold the same values in another order differ by rounding; they are ties.
     margin = _ROUNDING * float(np.abs(found_S).max())
@@ -120,6 +120,14 @@ def bca_interval(
         shares.append(normal.cdf(bias + shifted / (1 - acceleration * shifted)))
     low, high = np.quantile(means_R, shares)
     return Interval(float(low), float(high), level)
+
+
+@lru_cache(maxsize=8)
+def _draws(num_values: int, resamples: int, seed: int) -> np.ndarray:
+    """Return which values each resample holds (R, S); a table asks for the same ones every time."""
+    index_RS = np.random.default_rng(seed).integers(0, num_values, size=(resamples, num_values))
+    index_RS.flags.writeable = False
+    return index_RS
 
 
 def _acceleration(values_S: np.ndarray) -> float:

@@ -27,6 +27,7 @@ from cider_platform.commands import (
     lists,
     plan,
     predict,
+    report,
     runs,
     runs_over_seeds,
     runs_significance,
@@ -64,6 +65,8 @@ app.command("cancel")(grids.cancel)
 app.command("logs")(leftovers.logs)
 app.command("gc")(leftovers.gc)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("figures")(report.figures)
 runs.app.command("over-seeds")(runs_over_seeds.over_seeds)
 runs.app.command("significance")(runs_significance.significance)
 app.add_typer(runs.app, name="runs")

@@ -45,7 +45,7 @@ _NARROWEST = 7.2
 BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#999999", "#009E73"
 """Of the palette by Okabe and Ito (2008)."""
 COLOURS = "cividis"
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 9.0,
     "axes.grid": True,
     "grid.color": "#DDDDDD",
@@ -148,11 +148,11 @@ def write_plots(
     left_out: list[str] = []
     for name, draw in FIGURES.items():
         try:
-            with mpl.rc_context(_STYLE):
+            with mpl.rc_context(STYLE):
                 figure = draw(shown)
                 for suffix in ("png", "svg"):
                     path = folder / f"{name}.{suffix}"
-                    write_bytes_atomic(path, _file(figure, suffix))
+                    write_bytes_atomic(path, figure_file(figure, suffix))
                     written.append(path)
         except NothingMatchedError as reason:
             left_out.append(f"no {name} figure: {reason}")
@@ -164,7 +164,8 @@ def _name(figure: Figure, shown: Shown, what: str) -> None:
     figure.suptitle(f"{shown.title}\n{what}", fontsize=10)
 
 
-def _file(figure: Figure, suffix: str) -> bytes:
+def figure_file(figure: Figure, suffix: str) -> bytes:
+    """Return a figure as ``png`` or ``svg``; the same figure gives the same bytes."""
     sink = io.BytesIO()
     FigureCanvasAgg(figure)
     metadata = {"Date": None} if suffix == "svg" else {}

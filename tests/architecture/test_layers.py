@@ -44,7 +44,7 @@ CONFIG = re.compile(r"cider\.models\.\w+\.config")
 # Library -> modules that may import it; a pattern covers a folder.
 ENGINEERING = {
     "click": (),
-    "matplotlib": ("plots",),
+    "matplotlib": ("plots", "report.figures"),
     "mlflow": ("tracking",),
     "optuna": (
         "commands.study_report",

@@ -3,6 +3,7 @@
 from xml.etree import ElementTree
 
 import pytest
+from figure_words import boxes_of, outside, overlapping
 from small_study import ASHA, SPACE, write_study
 
 from cider.errors import NothingMatchedError
@@ -44,36 +45,6 @@ def test_plots_of_the_same_study_are_the_same_files(results, tmp_path, monkeypat
         assert one.read_bytes() == other.read_bytes()
 
 
-def boxes_of(figure):
-    """Return the visible texts of a figure with the rectangles they cover, in pixels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.text import Text
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    # matplotlib keeps ticks beyond both ends of an axis, and does not draw them.
-    hidden = {
-        id(label)
-        for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        for tick in axis.get_major_ticks()
-        for label in (tick.label1, tick.label2)
-        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-    }
-    return [
-        (text.get_text(), text.get_window_extent(canvas.get_renderer()))
-        for text in figure.findobj(Text)
-        if text.get_text().strip() and text.get_visible() and id(text) not in hidden
-        if text.axes is None or text.axes.get_visible()
-    ]
-
-
-def area_in_common(one, other):
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(0.0, width) * max(0.0, height)
-
-
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
     """Results root with a study of a long name and two fields, with few trials."""
@@ -93,17 +64,9 @@ LONG_NAME = "synthetic-mosei-x0.05-seven_class-unaligned-cross_dataset-late_fusi
 @pytest.mark.parametrize("study", ["demo", LONG_NAME])
 def test_words_of_a_figure_are_inside_it_and_do_not_run_into_each_other(results, odd, name, study):
     figure = FIGURES[name](show(open_study(results if study == "demo" else odd, study)))
-    boxes = boxes_of(figure)
-    assert len(boxes) > 5
-    page = figure.bbox
-    assert [word for word, box in boxes if box.x0 < 0 or box.x1 > page.x1 or box.y1 > page.y1] == []
-    overlapping = [
-        (one, other)
-        for index, (one, box) in enumerate(boxes)
-        for other, rival in boxes[index + 1 :]
-        if area_in_common(box, rival) > 1
-    ]
-    assert overlapping == []
+    assert len(boxes_of(figure)) > 5
+    assert outside(figure) == []
+    assert overlapping(figure) == []
 
 
 def test_figure_that_needs_more_trials_is_left_out_with_the_reason(run_cli, tmp_path):
