@@ -29,7 +29,7 @@ architecture: $(VENV)/dev.stamp  ## direction of imports, import costs, file siz
 slow: $(VENV)/dev.stamp  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
-chaos: $(VENV)/dev.stamp  ## kill workers, drivers and Ray, fill disks; at most 12 minutes on 2 cores
+chaos: $(VENV)/dev.stamp  ## kill workers, drivers and Ray, fill disks; half an hour on 2 busy cores
 	$(BIN)/python -m pytest -m chaos tests/chaos
 
 cluster: $(VENV)/dev.stamp  ## a real Ray cluster on this machine (root, sshd, rsync, ip); about 5 minutes
