@@ -92,7 +92,8 @@ def test_several_objectives_end_in_a_pareto_set(tune, tmp_path):
 
 def test_final_ranking_is_on_seeds_that_were_never_searched_on(tune, tmp_path):
     options = (
-        "--study", "s", "--trials", "8", "--slots", "2", "--seeds", "2", "--final-seeds", "3",
+        "--study", "s", "--trials", "6", "--slots", "2", "--pruner", "none", "--seeds", "2",
+        "--final-seeds", "3",
         *SPACE,
     )  # fmt: skip
     data = tune("results", *options)
