@@ -15,13 +15,14 @@ import platform
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from cider.errors import CiderError
 from cider_platform.layout import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 HEARTBEAT_SECONDS = 5.0
@@ -74,17 +75,37 @@ def hold(path: Path, what: str, *, wait: bool = False) -> Iterator[Lease]:
         lease = Lease(_read_owner(file), file)
         # Until this owner has cleaned up after the last one, the next must know of it too.
         lease.note(**_facts(lease.previous))
-        stop = threading.Event()
-        beat = threading.Thread(target=_beat, args=(file.fileno(), stop), daemon=True)
-        beat.start()
         try:
-            yield lease
+            with beating(partial(_beat, file.fileno())):
+                yield lease
         finally:
-            stop.set()
-            beat.join()
             file.seek(0)
             file.truncate()
             _unlock(file)
+
+
+@contextlib.contextmanager
+def beating(beat: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run ``beat`` in a thread of its own while the context lasts; its event says to stop."""
+    stop = threading.Event()
+    thread = threading.Thread(target=beat, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def lives(pid: int) -> bool:
+    """Return whether there is a process of this id on this machine, whoever it belongs to."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, and is another user's
+        return True
+    return True
 
 
 def has_living_owner(path: Path) -> bool:
@@ -96,13 +117,7 @@ def has_living_owner(path: Path) -> bool:
         return False
     if owner.get("host") != platform.node():
         return bool(owner) and age < STALE_SECONDS
-    try:
-        os.kill(int(owner["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it lives, and is another user's
-        return True
-    return True
+    return lives(int(owner["pid"]))
 
 
 def _beat(descriptor: int, stop: threading.Event) -> None:

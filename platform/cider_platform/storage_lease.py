@@ -28,7 +28,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from cider.errors import CiderError
 from cider_platform.layout import now
-from cider_platform.lease import HEARTBEAT_SECONDS, STALE_SECONDS, LeaseTakenError, refusal
+from cider_platform.lease import (
+    HEARTBEAT_SECONDS,
+    STALE_SECONDS,
+    LeaseTakenError,
+    beating,
+    lives,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,14 +123,10 @@ def hold_in(engine: Engine, study: str) -> Iterator[StudyLease]:
     while not _take(engine, study, token):
         time.sleep(0.05)
     lease = StudyLease(engine, study, token)
-    stop = threading.Event()
-    beat = threading.Thread(target=lease.beat, args=(stop,), daemon=True)
-    beat.start()
     try:
-        yield lease
+        with beating(lease.beat):
+            yield lease
     finally:
-        stop.set()
-        beat.join()
         with contextlib.suppress(SQLAlchemyError), engine.begin() as connection:
             _swap(connection, study, token, _FREE)
 
@@ -163,13 +166,7 @@ def _is_gone(connection: Connection, beat: datetime, owner: dict[str, Any]) -> b
         return True
     if owner.get("machine") != _machine():
         return False
-    try:
-        os.kill(int(owner["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it lives, and is another user's
-        return False
-    return False
+    return not lives(int(owner["pid"]))
 
 
 def _myself() -> str:

@@ -29,15 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 from cider.published import cells
 from cider.significance import (
-    ALPHA,
     PairedSeeds,
     compare_paired,
     compare_with_constant,
     holm,
-    is_reachable,
-    seeds_needed,
     star,
 )
+from cider_platform.evidence.notes import SEEDS_FOR_INTERVALS, family_note
 from cider_platform.evidence.ours import RULES, OurRuns, Ours, Rule
 
 if TYPE_CHECKING:
@@ -45,9 +43,6 @@ if TYPE_CHECKING:
 
     from cider.published import Cell
     from cider.significance import SeedSummary
-
-_SEEDS_FOR_INTERVALS = 8
-"""With 8 a 95 % interval misses in 11 of 100 cases, with 5 in 15, with 3 in 29."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,16 +142,10 @@ class Comparison:
         found = [row.by(rule) for row in self.rows if row.by(rule).adjusted_p is not None]
         if not found:
             return ["no test: it takes two evaluated seeds of a cell"]
-        smallest = min(each.compared.test.smallest_p for each in found if each.compared)
-        text = (
-            f"{len(found)} tests (sign flips over seeds, two-sided, Holm over the table at "
-            f"{ALPHA:g}); smallest p these seeds can reach: {smallest:.4g}, "
-            f"after correction {min(1.0, smallest * len(found)):.4g}"
-        )
-        if not is_reachable(smallest, len(found)):
-            text += f"; no star is possible{_seeds_that_would_do(len(found))}"
+        smallest = [each.compared.test.smallest_p for each in found if each.compared]
+        text = family_note(smallest, seeds="seeds", family="the table")
         fewest = min(each.compared.difference.num_seeds for each in found if each.compared)
-        if fewest >= _SEEDS_FOR_INTERVALS:
+        if fewest >= SEEDS_FOR_INTERVALS:
             return [text]
         return [
             text,
@@ -174,13 +163,6 @@ class Comparison:
             "notes": self.notes(),
             "rows": [row.to_dict() for row in self.rows],
         }
-
-
-def _seeds_that_would_do(num_tests: int) -> str:
-    try:
-        return f", it takes {seeds_needed(num_tests)} seeds"
-    except ValueError:
-        return " for so many tests"
 
 
 def compare_table(table: str, ours: OurRuns, *, models: Sequence[str] = ()) -> Comparison:

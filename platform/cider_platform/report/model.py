@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cider.significance import SeedSummary, is_reachable, seeds_needed
+from cider_platform.evidence.notes import SEEDS_FOR_INTERVALS, family_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cider.significance import PairedSeeds
+    from cider.significance import PairedSeeds, SeedSummary
 
 AUILC = "AUILC"
 
@@ -231,7 +231,7 @@ class Report:
         fewest = min(
             (n.summary.num_seeds for each in self.configurations for n in each.numbers), default=0
         )
-        if 0 < fewest < _SEEDS_FOR_INTERVALS:
+        if 0 < fewest < SEEDS_FOR_INTERVALS:
             seeds = "one seed have none" if fewest == 1 else f"{fewest} seeds are too narrow"
             found.append(f"intervals of {seeds}: see docs/statistics.md")
         return tuple([*found, *self._test_notes()])
@@ -242,15 +242,8 @@ class Report:
         tested = [p.compared for p in self.comparisons if p.compared and p.adjusted_p is not None]
         if not tested:
             return ["no test: it takes two common seeds of a configuration and its reference"]
-        smallest = min(each.test.smallest_p for each in tested)
-        text = (
-            f"{len(tested)} tests (sign flips over common seeds, two-sided, Holm over all of them "
-            f"at 0.05); smallest p these seeds can reach: {smallest:.4g}, after correction "
-            f"{min(1.0, smallest * len(tested)):.4g}"
-        )
-        if not is_reachable(smallest, len(tested)):
-            text += f"; no star is possible{_seeds_that_would_do(len(tested))}"
-        return [text]
+        smallest = [each.test.smallest_p for each in tested]
+        return [family_note(smallest, seeds="common seeds", family="all of them")]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -264,16 +257,6 @@ class Report:
             "reference": self.reference or None,
             "comparisons": [each.to_dict() for each in self.comparisons],
         }
-
-
-_SEEDS_FOR_INTERVALS = 8
-
-
-def _seeds_that_would_do(num_tests: int) -> str:
-    try:
-        return f", it takes {seeds_needed(num_tests)} seeds"
-    except ValueError:
-        return " for so many tests"
 
 
 def place_order(place: Place) -> tuple[str, bool, str, float]:
