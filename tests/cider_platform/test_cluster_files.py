@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from cider.errors import UsageError
-from cider_platform.cli import main
 from cider_platform.cluster import findings, launcher
 from cider_platform.cluster.files import check_file, parse
 
@@ -234,23 +232,15 @@ def test_installation_without_fixed_versions_is_told_from_one_with(command, loos
     assert all(name in found[0] for name in loose)
 
 
-def run_cli(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["cider-platform", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    captured = capsys.readouterr()
-    return ended.value.code or 0, captured.out, captured.err
-
-
-def test_cluster_check_command_ends_with_zero_or_two(monkeypatch, capsys, tmp_path):
-    code, out, err = run_cli(monkeypatch, capsys, "cluster", "check", ROOT / CLOUD, "--json")
+def test_cluster_check_command_ends_with_zero_or_two(run_cli, tmp_path):
+    code, out, err = run_cli("cluster", "check", ROOT / CLOUD, "--json")
     document = json.loads(out)
     assert code == 0
     assert document["schema"] == "cider.cluster.check/1"
     assert document["data"]["sound"]
     broken = tmp_path / "cluster.yaml"
     broken.write_text(put("idle_timeout_minutes: 10", "")(filled(CLOUD)))
-    code, out, err = run_cli(monkeypatch, capsys, "cluster", "check", broken)
+    code, out, err = run_cli("cluster", "check", broken)
     assert code == 2
     assert "idle-timeout" in out
     assert "1 error" in err

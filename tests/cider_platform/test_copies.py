@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from types import SimpleNamespace
 
 import boto3
@@ -13,7 +12,6 @@ from pyarrow.fs import FileType
 
 from cider.errors import CiderError, UsageError
 from cider_platform import copies
-from cider_platform.cli import main
 from cider_platform.copies import Place, pull, push
 from cider_platform.layout import RunFolder, StudyFolder, write_json_atomic
 
@@ -220,19 +218,9 @@ def test_place_that_is_none_is_refused_without_its_secret(uri, told):
     assert "very-secret" not in str(caught.value)
 
 
-def run_cli(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["cider-platform", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    captured = capsys.readouterr()
-    return ended.value.code or 0, captured.out, captured.err
-
-
-def test_results_commands_copy_and_fetch(results, tmp_path, monkeypatch, capsys):
+def test_results_commands_copy_and_fetch(run_cli, results, tmp_path):
     uri = (tmp_path / "place").as_uri()
     code, out, _ = run_cli(
-        monkeypatch,
-        capsys,
         "results",
         "push",
         uri,
@@ -246,14 +234,10 @@ def test_results_commands_copy_and_fetch(results, tmp_path, monkeypatch, capsys)
     assert code == 0
     assert document["schema"] == "cider.results.push/1"
     assert [each["name"] for each in document["data"]] == [RUN]
-    code, out, err = run_cli(
-        monkeypatch, capsys, "results", "pull", uri, "--results", tmp_path / "back"
-    )
+    code, out, err = run_cli("results", "pull", uri, "--results", tmp_path / "back")
     assert code == 0
     assert RUN in out
     assert "1 of 1 copied" in err
-    code, _, err = run_cli(
-        monkeypatch, capsys, "results", "pull", f"{uri}/none", "--results", tmp_path / "back"
-    )
+    code, _, err = run_cli("results", "pull", f"{uri}/none", "--results", tmp_path / "back")
     assert code == 3
     assert "no run or study" in err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import http.server
 import json
-import sys
 import threading
 from dataclasses import asdict
 
@@ -13,7 +12,6 @@ import pytest
 from tiny_corpus import write_tiny_corpus
 
 from cider.errors import CiderError, UsageError
-from cider_platform.cli import main
 from cider_platform.cluster import outside
 from cider_platform.cluster.diagnosis import Expected, judge, outside_check
 from cider_platform.cluster.probe import Probe, Question, source_hash
@@ -212,32 +210,20 @@ def test_answer_of_the_head_is_found_among_what_else_a_job_prints():
         outside._document("python: No module named cider_platform")
 
 
-def run_cli(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["cider-platform", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    captured = capsys.readouterr()
-    return ended.value.code or 0, captured.out, captured.err
-
-
-def test_doctor_of_this_machine_is_zero_or_one(probe, tmp_path, monkeypatch, capsys):
+def test_doctor_of_this_machine_is_zero_or_one(run_cli, probe, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
     folders = ("--store", tmp_path / "store", "--results", tmp_path / "results")
     # The tiny corpus names an encoder that is nowhere, so it is told which one to look for.
-    code, out, _ = run_cli(
-        monkeypatch, capsys, "doctor", *folders, "--encoder", "scratch", "--json"
-    )
+    code, out, _ = run_cli("doctor", *folders, "--encoder", "scratch", "--json")
     document = json.loads(out)
     assert document["schema"] == "cider.doctor/1"
     assert {
         each["check"]: each["faults"] for each in document["data"]["checks"] if not each["well"]
     } == {}
     assert code == 0
-    code, out, err = run_cli(
-        monkeypatch, capsys, "doctor", *folders, "--encoder", "scratch", "--dataset", "mosei"
-    )
+    code, out, err = run_cli("doctor", *folders, "--encoder", "scratch", "--dataset", "mosei")
     assert code == 1
     assert "corpus mosei is not in the store on here" in out
     assert "1 thing to put right" in err
