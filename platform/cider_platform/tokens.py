@@ -136,13 +136,15 @@ def is_this_machine(address: str | None) -> bool:
         address = os.environ.get("RAY_ADDRESS", "")
     if address in _HERE:
         return True
-    host = host_of(address)
-    if host == "localhost":
-        return True
+    return is_loopback(host_of(address))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is ``localhost`` or an address of the loopback interface."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return host == "localhost"
 
 
 def require_token(address: str | None) -> Token | None:

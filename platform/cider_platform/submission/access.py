@@ -6,21 +6,18 @@ line, the environment of jobs, their metadata or a message.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from cider.errors import CiderError, UsageError
+from cider_platform.tokens import MODE_VARIABLE, PATH_VARIABLE, TOKEN_VARIABLE, is_loopback
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-TOKEN_VARIABLE = "RAY_AUTH_TOKEN"
-TOKEN_PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
-MODE_VARIABLE = "RAY_AUTH_MODE"
 _TOKEN_FILE = Path(".ray") / "auth_token"
-_WHERE = f"{TOKEN_VARIABLE}, {TOKEN_PATH_VARIABLE} or the file ~/{_TOKEN_FILE}"
+_WHERE = f"{TOKEN_VARIABLE}, {PATH_VARIABLE} or the file ~/{_TOKEN_FILE}"
 
 
 class AccessError(CiderError):
@@ -45,7 +42,7 @@ class Access:
     @property
     def is_local(self) -> bool:
         """True if the address is one of this machine alone."""
-        return _is_loopback(urlsplit(self.address).hostname or "")
+        return is_loopback(urlsplit(self.address).hostname or "")
 
     def refused(self) -> AccessError:
         """Return the error of a request that the job server refused."""
@@ -105,13 +102,6 @@ def _without_secret(text: str) -> str:
     return f"...@{after}" if at else before + after
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _token() -> str:
     """Return the token that Ray itself would send, or nothing."""
     if os.environ.get(MODE_VARIABLE, "token") not in ("token", "disabled"):
@@ -119,16 +109,14 @@ def _token() -> str:
             f"{MODE_VARIABLE} must be token or disabled, got {os.environ[MODE_VARIABLE]!r}"
         )
     token = os.environ.get(TOKEN_VARIABLE, "")
-    named = os.environ.get(TOKEN_PATH_VARIABLE)
+    named = os.environ.get(PATH_VARIABLE)
     if not token:
         path = Path(named).expanduser() if named else Path.home() / _TOKEN_FILE
         try:
             token = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             if named:
-                raise AccessError(
-                    f"{TOKEN_PATH_VARIABLE} names {named}, which is not there"
-                ) from None
+                raise AccessError(f"{PATH_VARIABLE} names {named}, which is not there") from None
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise AccessError(f"the token file {path} cannot be read: {reason}") from None
