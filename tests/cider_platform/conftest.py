@@ -3,7 +3,9 @@
 import sys
 
 import pytest
+from tiny_corpus import write_tiny_corpus
 
+from cider_platform.assembly import Runtime
 from cider_platform.cli import main
 
 
@@ -19,3 +21,17 @@ def run_cli(monkeypatch, capsys):
         return ended.value.code or 0, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Root of a feature store with the tiny corpus."""
+    root = tmp_path_factory.mktemp("store")
+    write_tiny_corpus(root)
+    return root
+
+
+@pytest.fixture
+def runtime(store, tmp_path):
+    """Where runs of that store execute: results of their own for every test."""
+    return Runtime(store, tmp_path / "results", threads=1)

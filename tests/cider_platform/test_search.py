@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from tiny_corpus import write_tiny_corpus
 
 from cider.errors import CiderError
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, OptimizerConfig, RunSpec, TextEncoderConfig, TrainingConfig
-from cider_platform.assembly import Runtime, resolve
+from cider_platform.assembly import resolve
 from cider_platform.capacity import choose_slots, read_auto, usable_cpus, usable_memory
 from cider_platform.layout import RunFolder, StudyFolder
 from cider_platform.ledger import Ledger
@@ -19,18 +18,6 @@ from cider_platform.trial import train_run
 
 SPACE = (parse_axis("loss.joint=choice:0,0.5"), parse_axis("optimizer.lr=log:1e-3:1e-1"))
 ASHA = {"name": "asha", "grace": 1, "reduction": 2}
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    root = tmp_path_factory.mktemp("store")
-    write_tiny_corpus(root)
-    return root
-
-
-@pytest.fixture
-def runtime(store, tmp_path):
-    return Runtime(store, tmp_path / "results", threads=1)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
-from tiny_corpus import write_tiny_corpus
 
 from cider.errors import UsageError
 from cider.models.cider.config import Config
@@ -21,18 +20,6 @@ from cider_platform.layout import RunFolder
 from cider_platform.results import read_epochs
 from cider_platform.tracking import Tracked, numbers, tracked
 from cider_platform.trial import train_run
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    root = tmp_path_factory.mktemp("store")
-    write_tiny_corpus(root)
-    return root
-
-
-@pytest.fixture
-def runtime(store, tmp_path):
-    return Runtime(store, tmp_path / "results", threads=1)
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from dataclasses import replace
 import optuna
 import pytest
 from small_study import ASHA, write_study
-from tiny_corpus import write_tiny_corpus
 
 from cider.errors import NothingMatchedError
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, OptimizerConfig, RunSpec, TextEncoderConfig, TrainingConfig
 from cider_platform import run_log
-from cider_platform.assembly import Runtime, resolve
+from cider_platform.assembly import resolve
 from cider_platform.layout import RunFolder
 from cider_platform.lease import hold
 from cider_platform.ray_train import train_on_ray
@@ -19,18 +18,6 @@ from cider_platform.results import read_run
 from cider_platform.study import open_study, read_study
 from cider_platform.trial import train_run
 from cider_platform.why import why_run, why_trial
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    root = tmp_path_factory.mktemp("store")
-    write_tiny_corpus(root)
-    return root
-
-
-@pytest.fixture
-def runtime(store, tmp_path):
-    return Runtime(store, tmp_path / "results", threads=1)
 
 
 @pytest.fixture
