@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from cider.errors import UsageError
+from cider.errors import CiderError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,6 +33,12 @@ _HOW = (
     "make one with `ray get-auth-token --generate` and `chmod 600 ~/.ray/auth_token`, or copy the "
     f"cluster's into a file and name it in {PATH_VARIABLE}"
 )
+
+
+class AccessError(CiderError):
+    """A cluster needs a token that was not given, is unsafe, or is not its own."""
+
+    exit_code = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +67,32 @@ def find_token(environment: Mapping[str, str] | None = None) -> Token | None:
         environment: variables to look in; None is this process's.
 
     Raises:
-        UsageError: if ``RAY_AUTH_TOKEN_PATH`` names no readable file that holds something.
+        AccessError: if ``RAY_AUTH_TOKEN_PATH`` names no readable file that holds something, or the
+            token has characters that no HTTP header carries.
     """
     variables = os.environ if environment is None else environment
     if value := variables.get(TOKEN_VARIABLE, "").strip():
-        return Token(value, TOKEN_VARIABLE)
+        return _sendable(Token(value, TOKEN_VARIABLE))
     if named := variables.get(PATH_VARIABLE, ""):
         value = _read(Path(named))
         if not value:
-            raise UsageError(
+            raise AccessError(
                 f"{PATH_VARIABLE} names {named!r}, which is no readable file or is empty; write "
                 "the cluster's token into it, or unset the variable"
             )
-        return Token(value, f"{named} ({PATH_VARIABLE})", Path(named))
+        return _sendable(Token(value, f"{named} ({PATH_VARIABLE})", Path(named)))
     path = Path(variables.get("HOME") or Path.home()) / ".ray" / "auth_token"
     value = _read(path)
-    return Token(value, str(path), path) if value else None
+    return _sendable(Token(value, str(path), path)) if value else None
+
+
+def _sendable(token: Token) -> Token:
+    if not re.fullmatch(r"[!-~]+", token.value):
+        raise AccessError(
+            f"the token in {token.source} holds a space or another character that no header "
+            "carries; copy it again"
+        )
+    return token
 
 
 def _read(path: Path) -> str:
@@ -90,18 +106,17 @@ def check_token(token: Token) -> Token:
     """Return the token if it can protect anything.
 
     Raises:
-        UsageError: if it is short, has spaces or control characters, or every user of the machine
-            can read its file.
+        AccessError: if it is short, or every user of the machine can read its file.
     """
-    if len(token.value) < _SHORTEST or not re.fullmatch(r"[!-~]+", token.value):
-        raise UsageError(
-            f"the token in {token.source} has {len(token.value)} characters or holds a space; at "
-            f"least {_SHORTEST} printable ones are needed: {_HOW}"
+    if len(token.value) < _SHORTEST:
+        raise AccessError(
+            f"the token in {token.source} has {len(token.value)} characters; at least {_SHORTEST} "
+            f"are needed: {_HOW}"
         )
     if token.path is not None:
         mode = stat.S_IMODE(token.path.stat().st_mode)
         if mode & 0o007:
-            raise UsageError(
+            raise AccessError(
                 f"the token file {token.path} is open to every user of this machine (mode "
                 f"{mode:03o}), allowed is 600; give chmod 600 {token.path}"
             )
@@ -154,12 +169,16 @@ def require_token(address: str | None) -> Token | None:
         address: of the cluster's job or head port; None is this machine.
 
     Raises:
-        UsageError: if the cluster is beyond this machine and there is no token, the token is
-            unsafe, or ``RAY_AUTH_MODE`` switches tokens off.
+        AccessError: if the cluster is beyond this machine and there is no token, or the token is
+            unsafe.
+        UsageError: if ``RAY_AUTH_MODE`` is unknown, or switches tokens off for a cluster beyond
+            this machine.
     """
     here = is_this_machine(address)
     mode = os.environ.get(MODE_VARIABLE, "").lower()
-    if not here and mode not in ("", "token"):
+    if mode not in ("", "token", "disabled"):
+        raise UsageError(f"{MODE_VARIABLE} must be token or disabled, got {mode!r}")
+    if not here and mode == "disabled":
         raise UsageError(
             f"{MODE_VARIABLE} is {mode!r}, but {mask(str(address))} is beyond this machine, and "
             "who reaches an open cluster runs programs there; unset it or set it to token"
@@ -168,7 +187,7 @@ def require_token(address: str | None) -> Token | None:
     if token is None:
         if here:
             return None
-        raise UsageError(
+        raise AccessError(
             f"no token for {mask(str(address))}: {TOKEN_VARIABLE}, {PATH_VARIABLE} and "
             f"~/.ray/auth_token hold none, and a cluster beyond this machine needs one; {_HOW}"
         )
@@ -179,7 +198,7 @@ def client_environment(address: str | None) -> dict[str, str]:
     """Return the variables to set before ``import ray`` so that a client sends its token.
 
     Raises:
-        UsageError: as ``require_token``.
+        AccessError, UsageError: as ``require_token``.
     """
     token = require_token(address)
     return {} if token is None else {MODE_VARIABLE: "token"}

@@ -11,6 +11,7 @@ import pytest
 
 from cider.errors import UsageError
 from cider_platform import tokens
+from cider_platform.tokens import AccessError
 
 SECRET = "0123456789abcdef" * 4
 VARIABLES = (tokens.TOKEN_VARIABLE, tokens.PATH_VARIABLE, tokens.MODE_VARIABLE, "RAY_ADDRESS")
@@ -57,7 +58,7 @@ print(json.dumps(found))
 def ours(variables):
     try:
         found = tokens.find_token(variables)
-    except UsageError:
+    except AccessError:
         return "refused"
     return found and found.value
 
@@ -122,7 +123,7 @@ def test_address_that_is_none_is_refused(address):
 
 
 def test_cluster_elsewhere_without_token_is_refused_and_says_how():
-    with pytest.raises(UsageError, match=r"no token for .*generate"):
+    with pytest.raises(AccessError, match=r"no token for .*generate"):
         tokens.require_token("http://10.0.0.5:8265")
 
 
@@ -147,16 +148,30 @@ def test_token_of_a_private_file_is_used_and_not_shown(token_file):
 @pytest.mark.parametrize("mode", [0o644, 0o602, 0o604])
 def test_token_file_that_everybody_reads_is_refused(token_file, mode):
     token_file.chmod(mode)
-    with pytest.raises(UsageError, match="chmod 600"):
+    with pytest.raises(AccessError, match="chmod 600"):
         tokens.require_token("http://10.0.0.5:8265")
 
 
-@pytest.mark.parametrize("value", ["short", "x" * 8 + " " + "y" * 20])
-def test_token_that_is_weak_is_refused(monkeypatch, value):
-    monkeypatch.setenv("RAY_AUTH_TOKEN", value)
-    with pytest.raises(UsageError, match="at least 16") as caught:
+def test_token_that_is_short_is_refused(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "short")
+    with pytest.raises(AccessError, match="has 5 characters; at least 16"):
         tokens.require_token("10.0.0.5:6379")
+
+
+@pytest.mark.parametrize("value", [f"{'x' * 8} {'y' * 20}", "line\nbreak", "caf\u00e9", "bell\a"])
+@pytest.mark.parametrize("address", ["10.0.0.5:6379", "127.0.0.1:8265"])
+def test_token_that_no_header_carries_is_refused_without_showing_it(monkeypatch, value, address):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", value)
+    with pytest.raises(AccessError, match="copy it again") as caught:
+        tokens.require_token(address)
     assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.5:6379", None])
+def test_mode_that_ray_does_not_know_is_refused(monkeypatch, address):
+    monkeypatch.setenv("RAY_AUTH_MODE", "password")
+    with pytest.raises(UsageError, match="RAY_AUTH_MODE must be token or disabled"):
+        tokens.require_token(address)
 
 
 TEXTS = [

@@ -1,6 +1,6 @@
 """Where a cluster's job server is, and the token that opens it.
 
-The token is read here, goes into the header of requests and nowhere else: not into the command
+The token goes into the header of requests and nowhere else: not into the command
 line, the environment of jobs, their metadata or a message.
 """
 
@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from cider.errors import CiderError, UsageError
-from cider_platform.tokens import MODE_VARIABLE, PATH_VARIABLE, TOKEN_VARIABLE, is_loopback
+from cider.errors import UsageError
+from cider_platform.tokens import (
+    PATH_VARIABLE,
+    TOKEN_VARIABLE,
+    AccessError,
+    is_loopback,
+    require_token,
+)
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-_TOKEN_FILE = Path(".ray") / "auth_token"
-_WHERE = f"{TOKEN_VARIABLE}, {PATH_VARIABLE} or the file ~/{_TOKEN_FILE}"
-
-
-class AccessError(CiderError):
-    """A cluster asks for a token that was not given, or was given another."""
-
-    exit_code = 4
+_WHERE = f"{TOKEN_VARIABLE}, {PATH_VARIABLE} or the file ~/.ray/auth_token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +63,13 @@ def find_access(address: str | None = None) -> Access:
 
     Raises:
         UsageError: if it is no address of a job server.
-        AccessError: if it is another machine's and there is no token, or the token cannot be read.
+        AccessError: if it is another machine's and there is no token, or the token is unsafe.
     """
     text = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
     parts = _parts(text)
-    access = Access(f"{parts.scheme}://{parts.netloc}", _token())
-    if not access.token and not access.is_local:
-        raise AccessError(
-            f"{access.address} is not on this machine and no token was found; anyone who reaches "
-            f"an open job server runs what they like there, so give it one, and set {_WHERE}"
-        )
-    return access
+    address = f"{parts.scheme}://{parts.netloc}"
+    token = require_token(address)
+    return Access(address, "" if token is None else token.value)
 
 
 def _parts(text: str) -> SplitResult:
@@ -100,30 +94,3 @@ def _parts(text: str) -> SplitResult:
 def _without_secret(text: str) -> str:
     before, at, after = text.rpartition("@")
     return f"...@{after}" if at else before + after
-
-
-def _token() -> str:
-    """Return the token that Ray itself would send, or nothing."""
-    if os.environ.get(MODE_VARIABLE, "token") not in ("token", "disabled"):
-        raise UsageError(
-            f"{MODE_VARIABLE} must be token or disabled, got {os.environ[MODE_VARIABLE]!r}"
-        )
-    token = os.environ.get(TOKEN_VARIABLE, "")
-    named = os.environ.get(PATH_VARIABLE)
-    if not token:
-        path = Path(named).expanduser() if named else Path.home() / _TOKEN_FILE
-        try:
-            token = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            if named:
-                raise AccessError(f"{PATH_VARIABLE} names {named}, which is not there") from None
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise AccessError(f"the token file {path} cannot be read: {reason}") from None
-    token = token.strip()
-    if not token.isascii() or any(each.isspace() or not each.isprintable() for each in token):
-        raise AccessError(
-            f"the token from {_WHERE} has blanks or characters that no header carries; copy it "
-            "again"
-        )
-    return token

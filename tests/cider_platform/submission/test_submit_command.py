@@ -7,22 +7,10 @@ from typer.testing import CliRunner
 
 from cider.errors import UsageError
 from cider_platform.cli import app
-from cider_platform.submission.access import AccessError
 from cider_platform.submission.work import evaluation_work, grid_work
+from cider_platform.tokens import AccessError
 
 HERE = "127.0.0.1:9"
-
-
-@pytest.fixture(autouse=True)
-def no_token(tmp_path, monkeypatch):
-    for name in (
-        "RAY_AUTH_TOKEN",
-        "RAY_AUTH_TOKEN_PATH",
-        "RAY_AUTH_MODE",
-        "RAY_API_SERVER_ADDRESS",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 def refusal(*words):
