@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -19,13 +20,13 @@ import time
 import urllib.request
 from pathlib import Path
 
-import cluster_job
 import fake_hosts
 import pytest
-import tiny_corpus
+import small_grid
 import yaml
 
 from cider_platform.cluster.files import check_file
+from cider_platform.grids.table import result_rows
 from cider_platform.layout import RunFolder, read_json
 from cider_platform.results import all_runs
 
@@ -36,9 +37,14 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "platform" / "clusters" / "on-premises.yaml"
-SEEDS = 8
-PAUSE_SECONDS = 4.0
-"""After each epoch, so that there is a middle to cut a cable in."""
+SEEDS = 6
+EPOCHS = 40
+JOB = f"""
+[axes]
+dataset = ["tiny"]
+missing = ["rmfm"]
+seed = "0:{SEEDS}"
+"""
 
 
 class Cluster:
@@ -46,7 +52,7 @@ class Cluster:
 
     def __init__(self, hosts, folder, token, environment):
         self.hosts = hosts
-        self.shared = folder / "shared"
+        self.place = small_grid.Place(folder / "shared", epochs=EPOCHS)
         self.token = token
         self.environment = environment
         self.address = ""
@@ -63,20 +69,6 @@ class Cluster:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def submit(self, entrypoint):
-        """Submit a job from outside; return its id."""
-        code, body = self.request("/api/jobs/", token=self.token, data={"entrypoint": entrypoint})
-        assert code == 200, body
-        return json.loads(body)["submission_id"]
-
-    def job(self, name):
-        """Return what the job server tells of a job."""
-        return json.loads(self.request(f"/api/jobs/{name}", token=self.token)[1])
-
-    def log(self, name):
-        """Return a job's log."""
-        return json.loads(self.request(f"/api/jobs/{name}/logs", token=self.token)[1])["logs"]
-
     def alive(self):
         """Return the addresses of the nodes that Ray holds for alive."""
         _, body = self.request("/nodes?view=summary", token=self.token)
@@ -85,15 +77,29 @@ class Cluster:
 
     def complete(self):
         """Return the ids of the runs that are complete."""
-        return {run.run_id for run in all_runs(self.shared / "results") if run.state == "COMPLETE"}
+        return {run.run_id for run in all_runs(self.place.results) if run.state == "COMPLETE"}
+
+    def cli(self, *words, token=None):
+        """Run a command from outside."""
+        environment = {
+            **self.environment,
+            "RAY_AUTH_TOKEN": token or self.token,
+            "RAY_API_SERVER_ADDRESS": self.address,
+        }
+        return command(
+            sys.executable, "-m", "cider_platform", *map(str, words),
+            environment=environment, seconds=400,
+        )  # fmt: skip
+
+    def data(self, *words):
+        """Run a command from outside that ends well; return its JSON document's data."""
+        done = self.cli(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["data"]
 
     def doctor(self, *options, token=None):
         """Run ``doctor`` from outside."""
-        environment = {**self.environment, "RAY_AUTH_TOKEN": token or self.token}
-        return command(
-            sys.executable, "-m", "cider_platform", "doctor", "--address", self.address, *options,
-            environment=environment,
-        )  # fmt: skip
+        return self.cli("doctor", "--address", self.address, *options, token=token)
 
 
 def command(*words, environment, seconds=120, cwd=ROOT):
@@ -134,7 +140,7 @@ def filled(hosts, shared):
     values = yaml.safe_load(text)
     commands = values["setup_commands"]
     (install,) = [index for index, line in enumerate(commands) if "pip install" in line]
-    folders = ":".join(f"~/cider-platform{each}" for each in ("", "/platform", "/tests/reference"))
+    folders = ":".join(f"~/cider-platform{each}" for each in ("", "/platform"))
     commands[install] = (
         f"grep -q PYTHONPATH ~/.bashrc || echo 'export OMP_NUM_THREADS=1 PYTHONPATH={folders}' >> ~/.bashrc"  # noqa: E501
     )
@@ -169,9 +175,7 @@ def cluster(tmp_path_factory):
     (home / ".ray").mkdir(parents=True)
     (home / ".ray" / "auth_token").write_text(token)
     (home / ".ray" / "auth_token").chmod(0o600)
-    shared = folder / "shared"
-    (shared / "results").mkdir(parents=True)
-    tiny_corpus.write_tiny_corpus(shared / "store")
+    (folder / "shared" / "results").mkdir(parents=True)
     environment = {name: value for name, value in os.environ.items() if "RAY" not in name}
     environment |= {
         "HOME": str(home),
@@ -183,7 +187,7 @@ def cluster(tmp_path_factory):
     }
     with fake_hosts.FakeHosts(["head", "one", "two"]) as hosts:
         file = folder / "on-premises.yaml"
-        file.write_text(filled(hosts, shared))
+        file.write_text(filled(hosts, folder / "shared"))
         found = {each.code for each in check_file(file).findings if each.severity == "error"}
         # The shared folder lies in this machine's folder for temporary files.
         assert found <= {"storage"}
@@ -239,58 +243,62 @@ def test_dashboard_is_not_reached_without_the_tunnel(cluster):
         assert knock.connect_ex((cluster.hosts.address["head"], 8265)) != 0
 
 
-def test_runs_survive_a_cut_cable_and_a_killed_driver_and_equal_those_of_one_machine(
-    cluster, tmp_path, monkeypatch
+def test_submitted_grid_survives_a_cut_cable_and_a_killed_driver_and_equals_one_machine(
+    cluster, tmp_path
 ):
-    hosts, job = cluster.hosts, f"python ~/cider-platform/tests/reference/cluster_job.py {SEEDS}"
-    first = cluster.submit(f"{job} {PAUSE_SECONDS}")
-    begun = cluster.shared / "results" / "runs"
-    wait_for("the first epochs", lambda: len([*begun.glob("*/epochs.jsonl")]) >= 4, 90)
+    hosts, place = cluster.hosts, cluster.place
+    where = ("--store", place.store, "--results", place.results)
+    words = ("submit", place.write("outside", JOB), "--slots", 3, *where)
+    first = cluster.data(*words)
+    begun = place.results / "runs"
+    wait_for("the first epochs", lambda: len([*begun.glob("*/epochs.jsonl")]) >= 3, 120)
 
     hosts.cut("one")
     gone = hosts.address["one"]
     wait_for("Ray to miss the host", lambda: gone not in cluster.alive(), 60)
     hosts.restore("one")
-    assert cluster.job(first)["status"] == "RUNNING"
+    assert cluster.data("jobs", "status", first["job"])["state"] == "RUNNING"
 
-    wait_for("a first run", cluster.complete, 90)
+    wait_for("a first run", cluster.complete, 120)
     (driver,) = driver_of(hosts)
-    os.kill(driver, 9)
-    wait_for("the job's end", lambda: cluster.job(first)["status"] == "FAILED", 30)
+    os.kill(driver, signal.SIGKILL)
+    wait_for(
+        "the driver's end",
+        lambda: cluster.data("jobs", "status", first["job"])["state"] == "FAILED",
+        60,
+    )
     before = cluster.complete()
     assert before
 
-    second = cluster.submit(f"{job} 0")
-    wait_for("the job", lambda: cluster.job(second)["status"] in ("SUCCEEDED", "FAILED"), 150)
-    assert cluster.job(second)["status"] == "SUCCEEDED", cluster.log(second)
-    # Ray prints into the log as well, before it and after it.
-    (told,) = [line for line in cluster.log(second).splitlines() if line.startswith('["')]
-    runs = set(json.loads(told))
-    assert len(runs) == SEEDS
-    assert before <= runs == cluster.complete()
+    second = cluster.data(*words, "--wait")
+    log = cluster.cli("jobs", "logs", second["job"]).stdout
+    assert (second["job"], second["state"]) == (f"{first['grid']}-2", "SUCCEEDED"), log
+    grid = place.grid(JOB, "outside")
+    runs = {spec.run_id for cell in grid.cells for spec in cell.specs}
+    assert len(runs) == SEEDS > len(before)
+    assert before < runs == cluster.complete()
     wait_for("the host to be back", lambda: gone in cluster.alive(), 90)
 
-    monkeypatch.setenv("CIDER_RESULTS", str(tmp_path))
-    monkeypatch.setenv("CIDER_STORE", str(cluster.shared / "store"))
-    here = {cluster_job.train(seed) for seed in range(SEEDS)}
-    assert here == runs
+    alone = small_grid.Place(tmp_path, epochs=EPOCHS)
+    assert set(alone.run_inline(grid).values()) == {""}
+    here, there = result_rows(grid, alone.results), result_rows(grid, place.results)
+    assert [row.to_dict() for row in there] == [row.to_dict() for row in here]
     for run in runs:
-        alone = RunFolder.of(tmp_path, run)
-        together = RunFolder.of(cluster.shared / "results", run)
+        ours, theirs = (RunFolder.of(root, run) for root in (alone.results, place.results))
         # The hash of the weights is among what ends a training.
         assert (
-            read_json(alone.frozen)["weights_sha256"]
-            == read_json(together.frozen)["weights_sha256"]
+            read_json(ours.frozen)["weights_sha256"] == read_json(theirs.frozen)["weights_sha256"]
         )
-        assert without_durations(read_json(alone.result)) == without_durations(
-            read_json(together.result)
+        assert without_durations(read_json(ours.result)) == without_durations(
+            read_json(theirs.result)
         )
 
 
 def driver_of(hosts):
-    """Return the process of the job's driver, not its shell."""
-    found = hosts.processes("head", "cluster_job.py")
-    return [pid for pid in found if Path(f"/proc/{pid}/comm").read_text().startswith("python")]
+    """Return the processes that drive a grid, without their shells."""
+    found = hosts.processes("head", "cider_platform")
+    words = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in found}
+    return [pid for pid, line in words.items() if line[1:4] == ["-m", "cider_platform", "run"]]
 
 
 def without_durations(result):
