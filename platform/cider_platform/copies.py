@@ -43,6 +43,26 @@ class Copied:
     """Why it was left alone; empty if it was not."""
 
 
+def check_uri(uri: str) -> str:
+    """Return a URI that copies can go to; whether it can be reached is not tried.
+
+    Raises:
+        UsageError: if it is of no known kind, or holds a password or key.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in SCHEMES:
+        raise UsageError(
+            f"copies go to a URI of {', '.join(f'{each}://' for each in SCHEMES)}, got "
+            f"{mask(uri)!r}"
+        )
+    if parts.username or parts.password:
+        raise UsageError(
+            f"{mask(uri)} holds a key or password, which would stand in logs; take it out and "
+            "let the cloud's own environment variables or roles give it"
+        )
+    return uri
+
+
 class Place:
     """A folder in some file system that ``pyarrow.fs`` knows."""
 
@@ -55,18 +75,7 @@ class Place:
         """
         from pyarrow import fs  # noqa: PLC0415 - heavy
 
-        parts = urlsplit(uri)
-        if parts.scheme not in SCHEMES:
-            raise UsageError(
-                f"copies go to a URI of {', '.join(f'{each}://' for each in SCHEMES)}, got "
-                f"{mask(uri)!r}"
-            )
-        if parts.username or parts.password:
-            raise UsageError(
-                f"{mask(uri)} holds a key or password, which would stand in logs; take it out and "
-                "let the cloud's own environment variables or roles give it"
-            )
-        self.uri = uri
+        self.uri = check_uri(uri)
         try:
             self.files, self.base = fs.FileSystem.from_uri(uri)
         except (OSError, ValueError) as error:
@@ -148,7 +157,7 @@ def push(results: Path, place: Place, runs: Sequence[str] = ()) -> Iterator[Copi
         yield push_run(record.folder, place)
     if not runs:
         for folder in sorted((results / "studies").glob("*/")):
-            yield _push_study(folder, place)
+            yield push_study(folder, place)
 
 
 def push_run(folder: RunFolder, place: Place) -> Copied:
@@ -162,7 +171,8 @@ def push_run(folder: RunFolder, place: Place) -> Copied:
     return Copied(name=folder.run_id, files=count, size_bytes=size)
 
 
-def _push_study(folder: Path, place: Place) -> Copied:
+def push_study(folder: Path, place: Place) -> Copied:
+    """Copy a study; files that are there in the same size are left."""
     name = f"studies/{check_name('study', folder.name)}"
     count, size = _put_missing(folder, name, place, skipped=("tune",))
     return Copied(name=folder.name, files=count, size_bytes=size)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cider.errors import UsageError
+from cider.errors import CiderError, UsageError
 
 # typer reads annotations, so these are needed when the module is imported.
 from cider_platform.commands.options import Json, Results, Store  # noqa: TC001
@@ -60,6 +60,17 @@ Where = Annotated[
 ]
 
 
+CopyTo = Annotated[
+    str,
+    typer.Option(
+        metavar="URI",
+        help="Copy finished runs to s3://BUCKET/FOLDER, gs://..., file:///...; those that are "
+        "there are fetched first.",
+        show_default=False,
+    ),
+]
+
+
 def run(
     job: JobName,
     axis: AxisOption = None,
@@ -87,6 +98,7 @@ def run(
         str | None,
         typer.Option(help="cpu, cuda or auto; default: the job's.", show_default=False),
     ] = None,
+    copy_to: CopyTo = "",
     store: Store = None,
     results: Results = None,
     json: Json = False,
@@ -127,7 +139,7 @@ def run(
         _confirm(yes)
         outcome = _drive(
             grid, wanted_job, roots, slots=slots, device=device, address=address,
-            retry_failed=retry_failed,
+            retry_failed=retry_failed, copy_to=copy_to,
         )  # fmt: skip
     else:
         store_grid(grid, GridFolder.of(roots[1], grid.id))  # so that status knows it
@@ -171,14 +183,16 @@ def _drive(
     device: str | None,
     address: str,
     retry_failed: bool,
+    copy_to: str,
 ) -> Outcome:
     from cider_platform.commands.grid_display import Lines
     from cider_platform.grids.driver import drive_grid
     from cider_platform.trial import resolve, train_run
 
     runtime, how = how_to_run(
-        job, roots, slots=slots, device=device, address=address, retry_failed=retry_failed
-    )
+        job, roots, slots=slots, device=device, address=address, retry_failed=retry_failed,
+        copy_to=copy_to,
+    )  # fmt: skip
     return drive_grid(grid, runtime, how, train=train_run, resolve=resolve, listener=Lines())
 
 
@@ -190,6 +204,7 @@ def how_to_run(
     device: str | None = None,
     address: str = "",
     retry_failed: bool = False,
+    copy_to: str = "",
 ) -> tuple[Runtime, How]:
     """Return where and how a job's runs execute: the command line first, then the job.
 
@@ -200,6 +215,7 @@ def how_to_run(
         device: None is the job's.
         address: of a cluster that runs already; its GPUs are not this machine's to count.
         retry_failed: True takes up failed runs too.
+        copy_to: URI for copies; empty is none. No job file says it: it could be a stranger's.
 
     Raises:
         UsageError: if the device is not there, not even one run fits, or a cluster is named and
@@ -240,6 +256,7 @@ def how_to_run(
     return runtime, How(
         slots=chosen,
         progress_timeout=asked.progress_timeout,
+        copy_to=copy_to,
         retry_failed=retry_failed,
         address=address,
     )
@@ -277,6 +294,8 @@ def _conclude(grid: Grid, results: Path, outcome: Outcome | None, *, as_json: bo
         first = first or (outcome.errors[0] if outcome is not None and outcome.errors else "")
         warn(f"{len(failed)} of {len(states)} cells failed; {first}; --retry-failed takes them up")
         raise typer.Exit(100)
+    if outcome is not None and outcome.uncopied:
+        raise CiderError(outcome.uncopied)
 
 
 def _print_cells(grid: Grid, results: Path, *, as_json: bool) -> None:
@@ -327,7 +346,7 @@ def cancel(grid: GridName, results: Results = None) -> None:
     """
     import time
 
-    from cider.errors import CiderError, NothingMatchedError
+    from cider.errors import NothingMatchedError
     from cider_platform.grids.grid import find_grid
     from cider_platform.grids.stopping import ask_to_stop
     from cider_platform.lease import has_living_owner

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 # typer reads annotations, so these are needed when the module is imported.
-from cider_platform.commands.grids import AxisOption, Settings  # noqa: TC001
+from cider_platform.commands.grids import AxisOption, CopyTo, Settings  # noqa: TC001
 from cider_platform.commands.jobs import Address, finish
 from cider_platform.commands.options import Json, Kept, Rates  # noqa: TC001
 
@@ -90,6 +90,7 @@ def submit(
             show_default=False,
         ),
     ] = "",
+    copy_to: CopyTo = "",
     json: Json = False,
 ) -> None:
     """Submit a grid to a Ray cluster: the code and the job file go there, nothing large does.
@@ -102,6 +103,7 @@ def submit(
     import shlex
 
     from cider.errors import CiderError
+    from cider_platform.copies import check_uri
     from cider_platform.output import emit_line
     from cider_platform.submission.access import find_access
     from cider_platform.submission.work import evaluation_work, grid_work
@@ -109,7 +111,9 @@ def submit(
     common = _execution(device, store, results)
     work: Work
     if job == EVALUATE:
-        _refuse("with evaluate", axis=axis, set=settings, retry_failed=retry_failed)
+        _refuse(
+            "with evaluate", axis=axis, set=settings, retry_failed=retry_failed, copy_to=copy_to
+        )
         work = evaluation_work(
             run_prefixes, missing, rates, kept, [*common, f"--slots={slots or 1}"]
         )
@@ -117,6 +121,7 @@ def submit(
         given = rates if rates != _ALL_RATES else ""
         _refuse("with a job", runs=run_prefixes, missing=missing, rates=given, kept=kept)
         words = [*common, "--retry-failed"] if retry_failed else common
+        words = [*words, f"--copy-to={check_uri(copy_to)}"] if copy_to else words
         work = grid_work(job, axis or (), settings or (), words, slots)
     if dry_run:
         emit_line(shlex.join(["cider-platform", *work.arguments]))

@@ -14,6 +14,7 @@ from cider.errors import CiderError
 from cider_platform import faults
 from cider_platform.cluster_watch import ClusterLostError
 from cider_platform.driver import drive, forgive
+from cider_platform.grids.copying import Copying
 from cider_platform.grids.grid import Grid, store_grid
 from cider_platform.grids.stopping import Stopping
 from cider_platform.grids.tasks import Task, tasks_of
@@ -53,6 +54,8 @@ class How:
     retry_failed: bool = False
     address: str = ""
     """Of a Ray cluster that runs already; empty starts one on this machine."""
+    copy_to: str = ""
+    """URI to which runs are copied once they are done, and from which they are fetched first."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,6 +70,8 @@ class Outcome:
     signal_number: int | None = None
     """The signal that ended it early, if one did."""
     errors: list[str] = field(default_factory=list)
+    uncopied: str = ""
+    """Why not every run was copied; empty if all were, or none was to be."""
 
 
 def drive_grid(
@@ -106,8 +111,10 @@ def drive_grid(
                 driver = _Driver(
                     grid, folder, runtime, how, train, listener, outcome, stopping, received
                 )
+                driver.copy_first()
                 driver.search(resolve)
                 driver.run(lease)
+                driver.copy_last()
             outcome.signal_number = received[0] if received else outcome.signal_number
     except OSError as error:
         raise CiderError(
@@ -127,6 +134,7 @@ def _execution(runtime: Runtime, how: How) -> dict[str, Any]:
         "threads": how.slots.cpus_per_trial,
         "gpus_per_run": how.slots.gpus_per_trial,
         "progress_timeout": how.progress_timeout,
+        "copy_to": how.copy_to,
     }
 
 
@@ -143,6 +151,18 @@ class _Driver:
     received: list[int]
     failed: set[str] = field(default_factory=set)
     """Runs that failed under this command: not taken up again by it."""
+    copies: Copying | None = None
+
+    def copy_first(self) -> None:
+        """Fetch the runs that were copied before."""
+        if self.how.copy_to:
+            self.copies = Copying(self.grid, self.runtime.results, self.how.copy_to, self._note)
+            self.copies.fetch()
+
+    def copy_last(self) -> None:
+        """Wait for copies, and make those that failed once more."""
+        if self.copies is not None:
+            self.outcome.uncopied = self.copies.finish()
 
     def search(self, resolve: Callable[[RunSpec, Runtime], RunSpec]) -> None:
         """Bring the study of every cell that has a search to its total, one after the other."""
@@ -226,6 +246,8 @@ class _Driver:
             self._fail(f"run {task.run} failed: {ended.error} [{done} of {total}]")
             return
         self.outcome.ran += 1
+        if self.copies is not None:
+            self.copies.add(task.run)
         self._note(f"run {task.run} is done{_score(self.runtime, task.run)} [{done} of {total}]")
 
     def _fail(self, line: str) -> None:
