@@ -5,11 +5,15 @@ counterfactual, in stored order. ``one pass`` is what ``evaluate`` does. Everyth
 validation and the test split and computes rows; what is written is removed before each repetition.
 ``loading per rate`` builds model and store anew for each rate, as the published code does, but
 through this project's mapped store.
+``command`` is the wall time of ``evaluate`` as a user types it, in a process of its own, with the
+encoder that the run has (``--encoder none`` leaves it out within this process alone).
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
 PLAIN, SINGLE, RATES, FULL = "plain", "one pass, 1 condition", "one pass, rates", "one pass, full"
 LOOP, LOADING = "plain, rate by rate", "plain, loading per rate"
+COMMAND, COMMAND_FULL = "command, 1 condition", "command, full"
 
 
 def options() -> argparse.ArgumentParser:
@@ -49,6 +54,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, nargs=3, default=(256, 128, 384), help="of each split")
     parser.add_argument("--memory", type=int, default=512, help="MiB of rows read together")
     parser.add_argument("--no-loops", action="store_true", help="leave out both loops over rates")
+    parser.add_argument("--commands", action="store_true", help="time the command line as well")
     parser.add_argument("--repetitions", type=int, default=3)
     return parser
 
@@ -79,8 +85,7 @@ class Bench:
 
     def one_pass(self, conditions: list[Condition]) -> Callable[[int], object]:
         def evaluate(_: int) -> None:
-            for folder in (self.folder.evaluation, self.folder.predictions):
-                shutil.rmtree(folder, ignore_errors=True)
+            self.forget()
             self.evaluator.evaluate(conditions)
 
         return evaluate
@@ -101,6 +106,29 @@ class Bench:
     def loading(self, _: int) -> None:
         for condition in self.rates:
             self.plain(self.load(), condition)
+
+    def command(self, *words: str) -> Callable[[int], object]:
+        def type_it(_: int) -> None:
+            self.forget()
+            roots = f"{measuring.ROOT}{os.pathsep}{measuring.ROOT / 'platform'}"
+            where = [f"--store={self.runtime.store}", f"--results={self.runtime.results}"]
+            subprocess.run(
+                [
+                    *(sys.executable, "-m", "cider_platform", "evaluate", self.folder.run_id),
+                    *(*words, *where, "--json"),
+                ],
+                env={**os.environ, "PYTHONPATH": roots},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
+
+        return type_it
+
+    def forget(self) -> None:
+        """Remove what evaluations have left."""
+        for folder in (self.folder.evaluation, self.folder.predictions):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def distinct(self) -> dict[str, Any]:
         run, test = self.evaluator._load()
@@ -125,11 +153,21 @@ def measure(args: argparse.Namespace, root: Path) -> dict[str, Any]:
     }
     if not args.no_loops:
         forms |= {LOOP: bench.loop, LOADING: bench.loading}
+    if args.commands:
+        forms |= {
+            COMMAND: bench.command("--missing", "none"),
+            COMMAND_FULL: bench.command("--full"),
+        }
     bench.plain(bench.evaluator, complete[0])  # the first pass of a process takes longer
     seconds = interleaved(forms, args.repetitions, warmup=0)
     found = {
         "distinct": bench.distinct(),
         "seconds": {name: spread(seconds[name]) for name in forms},
+        "over_command": {
+            name: paired_ratio(seconds[name], seconds[COMMAND])
+            for name in (COMMAND, COMMAND_FULL)
+            if args.commands
+        },
         "over_plain": {name: paired_ratio(seconds[name], seconds[PLAIN]) for name in forms},
     }
     if not args.no_loops:
@@ -151,13 +189,14 @@ def main(argv: list[str]) -> None:
     report.table(
         f"{args.rates} rates of {args.protocol}; the full set has "
         f"{found['distinct']['conditions']} conditions: median (min-max)",
-        ["form", "seconds", "over plain", "over one pass of the rates"],
+        ["form", "seconds", "over plain", "over one pass of the rates", "over the command"],
         [
             [
                 name,
                 text_of(found["seconds"][name], 2),
                 text_of(found["over_plain"][name], 2),
                 text_of(over[name], 2) if name in over else "",
+                text_of(found["over_command"][name], 2) if name in found["over_command"] else "",
             ]
             for name in found["seconds"]
         ],
