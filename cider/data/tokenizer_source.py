@@ -93,6 +93,34 @@ def load_tokenizer(source: str, max_length: int) -> TextTokenizer:
     return TextTokenizer(record, encoder, loaded)
 
 
+def local_vocabulary(source: str, record: Tokenizer) -> dict[int, str]:
+    """Return the token of every id of the tokenizer that a corpus was made with; no network.
+
+    Args:
+        source: a local folder, or a Hugging Face name that is in the local cache.
+        record: what the corpus's manifest says of its tokenizer.
+
+    Raises:
+        StoreError: if there is no such tokenizer here, or its vocabulary is another one.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
+
+    try:
+        vocabulary = AutoTokenizer.from_pretrained(source, local_files_only=True).get_vocab()
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"the tokenizer of {source!r} is not on this machine ({_first_line(error)})"
+        ) from error
+    # A manifest of an MMSA pickle knows no hash: it only says which vocabulary its ids belong to.
+    if record.vocabulary_sha256:
+        fits = _vocabulary_sha256(vocabulary) == record.vocabulary_sha256
+    else:
+        fits = max(vocabulary.values()) + 1 == record.vocab_size
+    if not fits:
+        raise StoreError(f"the tokenizer of {source!r} has another vocabulary than the corpus")
+    return {index: token for token, index in vocabulary.items()}
+
+
 def _vocabulary_sha256(vocabulary: dict[str, int]) -> str:
     in_order = sorted((index, token) for token, index in vocabulary.items())
     return hashlib.sha256(canonical_json(in_order).encode()).hexdigest()

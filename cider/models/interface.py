@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import BoolTensor, Tensor
 
     from cider.data.batch import View
-    from cider.modality import PerModality
+    from cider.modality import Modality, PerModality
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,20 @@ class AttentionScores:
     """Query by key."""
     valid_BL: BoolTensor | None
     """True where a step takes part, as query and as key; None where every step does."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusionScores:
+    """What one view's fusion layers attend to, for looking at; see ``Backbone.fusion_scores``."""
+
+    layers: tuple[Tensor, ...]
+    """Scores of every layer before softmax, (B, H, L, L), first layer first."""
+    lengths: PerModality[int]
+    """Steps of each modality in the fused sequence; they add up to L."""
+    valid: PerModality[BoolTensor]
+    """True where a fused step is content, (B, steps)."""
+    subsets: tuple[tuple[Modality, ...], ...]
+    """The modality subsets that read the scores, each with a softmax over its own keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +103,11 @@ class Backbone(nn.Module):
         """Return the joint representation (B, J) alone, all that a prediction needs."""
         output: BackboneOutput = self(view, text_BTF)
         return output.joint_BJ
+
+    def fusion_scores(self, view: View, text_BTF: Tensor) -> FusionScores | None:  # noqa: ARG002
+        """Return what the fusion layers attend to; None for a model without such attention.
+
+        Read-only and never called in training. ``cider.modules.subset_weights`` makes weights of
+        the scores.
+        """
+        return None

@@ -77,6 +77,16 @@ class FusionEncoder(nn.Module):
             x_BLD, scores_BHLL = layer(x_BLD, lengths, valid_BL)
         return self.norm(x_BLD), scores_BHLL
 
+    def scores(
+        self, x_BLD: Tensor, lengths: Sequence[int], valid_BL: BoolTensor | None
+    ) -> list[Tensor]:
+        """Return every layer's scores (B, H, L, L), first layer first; ``forward`` has the last."""
+        found = []
+        for layer in self.layers:
+            x_BLD, scores_BHLL = layer(x_BLD, lengths, valid_BL)
+            found.append(scores_BHLL)
+        return found
+
 
 def stack(num_layers: int, width: int, make: Callable[[], FusionLayer]) -> FusionEncoder:
     """Return an encoder of ``num_layers`` new layers."""

@@ -78,22 +78,32 @@ class CausalHead(nn.Module):
             name = f"{modality.value}_features_CF"
             self.register_buffer(name, class_features[modality].clone(), persistent=False)
 
-    def _confounders(self) -> Tensor:
+    def _confounders(self, *, as_trained: bool) -> Tensor:
         """Return the encoded class means (C, 3D), those of all classes alike outside training."""
         encoded = []
         for modality in Modality:
             features_CF = getattr(self, f"{modality.value}_features_CF")
-            if not self.training:
+            if not as_trained:
                 features_CF = features_CF.mean(dim=0, keepdim=True).expand_as(features_CF)
             encoded.append(self.encoders[modality.value](features_CF))
         return torch.cat(encoded, dim=-1)
 
     def forward(self, joint_BJ: Tensor) -> Tensor:
         """Return log P(Y | do(L)), (B, C)."""
-        confounders_CE = self._confounders()
+        return self._adjusted(joint_BJ, as_trained=self.training)
+
+    def with_training_priors(self, joint_BJ: Tensor) -> Tensor:
+        """Return log-probabilities (B, C) under the training split's priors and class means.
+
+        What the head computes in training, in either mode: the label bias is still in it.
+        """
+        return self._adjusted(joint_BJ, as_trained=True)
+
+    def _adjusted(self, joint_BJ: Tensor, *, as_trained: bool) -> Tensor:
+        confounders_CE = self._confounders(as_trained=as_trained)
         num_classes = len(self.classifiers)
         prior_C = self.prior_C
-        if not self.training:
+        if not as_trained:
             prior_C = torch.full_like(prior_C, 1.0 / num_classes)
         joint_width = joint_BJ.shape[-1]
         # Classifier i reads [joint, confounders of class i]: its weight is split instead of copying

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from cider.condition import Condition
     from cider.data.loader import BatchSource
+    from cider.data.statistics import TrainingStatistics
     from cider.data.store import FeatureStore
-    from cider.training.evaluation import Predictions
+    from cider.training.evaluation import Predictions, Predictor
     from cider_platform.layout import RunFolder
     from cider_platform.objectives import Objective
 
@@ -56,6 +57,16 @@ class FrozenRun:
         self.model = self._assembled.model
         load_weights(self.model, best_weights(folder))
         self.valid = batch_source(self.store, self.spec, "valid")
+
+    @property
+    def predictor(self) -> Predictor:
+        """What runs the model: its device, batch size and kept words."""
+        return self._assembled.predictor
+
+    @property
+    def statistics(self) -> TrainingStatistics:
+        """Priors, class means and bias words of the run's training split."""
+        return self._assembled.statistics
 
     @property
     def num_parameters(self) -> int:

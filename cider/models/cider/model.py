@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from cider.modality import Modality, PerModality
-from cider.models.interface import AttentionScores, Backbone, BackboneOutput, InputShapes
+from cider.modality import SUBSETS, Modality, PerModality
+from cider.models.interface import (
+    AttentionScores,
+    Backbone,
+    BackboneOutput,
+    FusionScores,
+    InputShapes,
+)
 from cider.modules.alignment import WordAlignment, word_positions
 from cider.modules.encoder import FusionLayer, stack
 from cider.modules.fusion import CompositeAttention, PlainAttention, segments_of
@@ -163,12 +169,31 @@ class CiderBackbone(Backbone):
         self, states: PerModality[Tensor], valid: PerModality[BoolTensor], rows: slice | Tensor
     ) -> tuple[PerModality[Tensor], Tensor]:
         """Return the fused states (B, T, D) per modality and the last scores (B, H, L, L)."""
+        x_BLD, lengths, valid_BL = self._fused_input(states, valid, rows)
+        x_BLD, scores_BHLL = self.encoder(x_BLD, lengths, valid_BL)
+        return PerModality(*(x_BLD[:, rows] for rows in segments_of(lengths))), scores_BHLL
+
+    def _fused_input(
+        self, states: PerModality[Tensor], valid: PerModality[BoolTensor], rows: slice | Tensor
+    ) -> tuple[Tensor, list[int], BoolTensor | None]:
+        """Return the fused sequence (B, L, D), its segments' lengths, and which keys are read."""
         lengths = [state_BTD.shape[1] for state_BTD in states]
         x_BLD = torch.cat(list(states), dim=1)  # Eq. 6
         x_BLD = self.embedding_dropout(self._with_positions(x_BLD, lengths, rows))
         valid_BL = torch.cat(list(valid), dim=1) if self.config.mask_fusion_padding else None
-        x_BLD, scores_BHLL = self.encoder(x_BLD, lengths, valid_BL)
-        return PerModality(*(x_BLD[:, rows] for rows in segments_of(lengths))), scores_BHLL
+        return x_BLD, lengths, valid_BL  # type: ignore[return-value]
+
+    def fusion_scores(self, view: View, text_BTF: Tensor) -> FusionScores:
+        """Return the scores of every fusion layer for one view."""
+        states, valid = self._compress(view, text_BTF)
+        x_BLD, lengths, valid_BL = self._fused_input(states, valid, _rows(view))
+        return FusionScores(
+            tuple(self.encoder.scores(x_BLD, lengths, valid_BL)),
+            PerModality(*lengths),
+            valid,
+            # A plain transformer has one attention over everything.
+            SUBSETS if self.config.fusion == "mct" else SUBSETS[:1],
+        )
 
     def _with_positions(self, x_BLD: Tensor, lengths: list[int], rows: slice | Tensor) -> Tensor:
         if self.config.positions == "batch_index":
