@@ -21,6 +21,7 @@ from cider_platform.commands import (
     doctor,
     evaluate,
     evaluate_runs,
+    explain,
     grids,
     jobs,
     leftovers,
@@ -56,6 +57,7 @@ app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("evaluate-runs")(evaluate_runs.evaluate_runs)
 app.command("predict")(predict.predict)
+app.command("explain")(explain.explain)
 app.command("plan")(plan.plan)
 app.command("run")(grids.run)
 app.command("submit")(submit.submit)

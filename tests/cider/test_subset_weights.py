@@ -14,23 +14,25 @@ LENGTHS = (4, 3, 5)
 @pytest.fixture
 def attention():
     torch.manual_seed(2)
-    return CompositeAttention(8, 2, 0.0)
+    return CompositeAttention(8, 2, 0.0, dropout_all=False)
 
 
 @pytest.fixture
-def x_BLD():
+def sequence():
     return torch.randn(2, sum(LENGTHS), 8, generator=torch.Generator().manual_seed(4))
 
 
 @pytest.fixture
-def valid_BL():
+def content():
     valid = torch.ones(2, sum(LENGTHS), dtype=torch.bool)
     valid[1, [3, 6, 11]] = False
     return valid
 
 
-def test_weights_of_the_seven_subsets_rebuild_the_output_of_the_fusion(attention, x_BLD, valid_BL):
-    scores, v_BHLK = attention.scores(x_BLD, valid_BL)
+def test_weights_of_the_seven_subsets_rebuild_the_output_of_the_fusion(
+    attention, sequence, content
+):
+    scores, v_BHLK = attention.scores(sequence, content)
     reads = {}
     for subset, out in zip(SUBSETS, attention.subset_out, strict=True):
         steps = subset_steps(LENGTHS, subset)
@@ -44,13 +46,13 @@ def test_weights_of_the_seven_subsets_rebuild_the_output_of_the_fusion(attention
         for modality, summary in zip(Modality, attention.summary, strict=True)
     ]
     rebuilt = attention.final(torch.cat(fused, dim=1))
-    expected, _ = attention(x_BLD, LENGTHS, valid_BL)
-    torch.testing.assert_close(rebuilt[valid_BL], expected[valid_BL], rtol=1e-5, atol=1e-6)
+    expected, _ = attention(sequence, LENGTHS, content)
+    torch.testing.assert_close(rebuilt[content], expected[content], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_shares_of_modalities_are_the_weights_added_up(attention, x_BLD, valid_BL, subset):
-    scores, _ = attention.scores(x_BLD, valid_BL)
+def test_shares_of_modalities_are_the_weights_added_up(attention, sequence, content, subset):
+    scores, _ = attention.scores(sequence, content)
     steps = subset_steps(LENGTHS, subset)
     weights = subset_weights(scores, LENGTHS, subset)
     shares = key_shares(scores, LENGTHS, subset)[:, :, steps]
@@ -60,21 +62,21 @@ def test_shares_of_modalities_are_the_weights_added_up(attention, x_BLD, valid_B
     torch.testing.assert_close(shares.sum(dim=-1), torch.ones(shares.shape[:-1]))
 
 
-def test_padded_keys_get_no_weight(attention, x_BLD, valid_BL):
-    scores, _ = attention.scores(x_BLD, valid_BL)
+def test_padded_keys_get_no_weight(attention, sequence, content):
+    scores, _ = attention.scores(sequence, content)
     weights = subset_weights(scores, LENGTHS, tuple(Modality))
-    assert (weights[1][..., ~valid_BL[1]] == 0).all()
+    assert (weights[1][..., ~content[1]] == 0).all()
     assert (weights[0] > 0).all()
 
 
-def test_scores_of_all_layers_end_with_those_of_a_forward_pass(x_BLD):
+def test_scores_of_all_layers_end_with_those_of_a_forward_pass(sequence):
     def layer():
-        attention = CompositeAttention(8, 2, 0.0)
+        attention = CompositeAttention(8, 2, 0.0, dropout_all=False)
         return FusionLayer(attention, 8, relu_dropout=0, residual_dropout=0,
                            residual_normalised=False)  # fmt: skip
 
     encoder = stack(3, 8, layer).eval()
-    found = encoder.scores(x_BLD, LENGTHS, None)
+    found = encoder.scores(sequence, LENGTHS, None)
     assert len(found) == 3
-    assert torch.equal(found[-1], encoder(x_BLD, LENGTHS, None)[1])
+    assert torch.equal(found[-1], encoder(sequence, LENGTHS, None)[1])
     assert not torch.equal(found[0], found[1])

@@ -1,0 +1,247 @@
+"""What a run's fusion attends to, per modality subset: of one utterance, or on average of a split.
+
+Shapes: B batch, H heads, L fused steps, Q queries and S keys of a subset, M modalities (3), G
+subsets of the model (7, or 1 of a plain transformer).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cider.errors import CiderError, UsageError
+from cider.modality import Modality
+from cider.modules.subset_weights import key_shares, subset_steps, subset_weights
+from cider.training.evaluation import Masks
+from cider.views import incomplete_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cider.condition import Condition
+    from cider.data.batch import View
+    from cider.models.interface import FusionScores
+    from cider.spec import Split
+    from cider_platform.explaining.opened import OpenedRun, Sample
+
+_ROWS = 16
+"""Utterances whose scores are held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of the model's attention is looked at."""
+
+    layer: int
+    """From 1; 0 is the last one."""
+    head: int
+    """From 1; 0 is the mean over heads."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetMap:
+    """The attention of one modality subset to one utterance; padding is left out."""
+
+    subset: tuple[Modality, ...]
+    weights_QS: np.ndarray
+    """float64; a row adds up to 1, or to less where the model attends to padding."""
+    steps: tuple[int, ...]
+    """Steps of each modality of the subset, in its order."""
+
+    @property
+    def relative_QS(self) -> np.ndarray:
+        """Weights as multiples of an even attention to all keys: 1 = no preference."""
+        relative: np.ndarray = self.weights_QS * self.weights_QS.shape[1]
+        return relative
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How the attention of each modality's queries divides among modalities, per subset."""
+
+    subsets: tuple[tuple[Modality, ...], ...]
+    shares_GMM: np.ndarray
+    """float64, query by key modality; NaN where one of them is not in the subset, or where no
+    utterance has a step of it. Rows add up to 1."""
+    utterances: int
+    """How many utterances it is the mean of."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleAttention:
+    """Attention of one utterance."""
+
+    maps: list[SubsetMap]
+    shares: Shares
+    layer: int
+    """From 1."""
+    head: int
+    """From 1; 0 is the mean over heads."""
+    words: list[int]
+    """Token ids of the text steps, start and end token included; empty where text is compressed
+    otherwise."""
+
+
+def attention_of(
+    opened: OpenedRun,
+    sample: Sample,
+    condition: Condition,
+    choice: Choice,
+    seed: int | None = None,
+) -> SampleAttention:
+    """Return what a run attends to in one utterance.
+
+    Args:
+        opened: the run.
+        sample: the utterance.
+        condition: what is missing.
+        choice: layer and head.
+        seed: of the masks; None: the run's.
+
+    Raises:
+        CiderError: if the run's model has no fusion attention.
+        UsageError: for a layer or head it does not have.
+    """
+    view, _ = opened.view(sample, condition, seed)
+    found = _scores(opened, view)
+    layer, scores_BHLL = _chosen(found, choice)
+    lengths = list(found.lengths)
+    valid_L = torch.cat([valid_BT[0] for valid_BT in found.valid]).cpu()
+    maps = []
+    for subset in found.subsets:
+        steps_Q = subset_steps(lengths, subset)
+        weights_QS = subset_weights(scores_BHLL, lengths, subset)[0].mean(dim=0).double().cpu()
+        content_Q = valid_L[steps_Q]
+        maps.append(
+            SubsetMap(
+                subset,
+                weights_QS[content_Q][:, content_Q].numpy(),
+                tuple(int(found.valid[modality][0].sum()) for modality in subset),
+            )
+        )
+    sums_GMM, counts_GMM = _sums(found, scores_BHLL)
+    words = view.token_ids_BT[view.valid.text].tolist()
+    return SampleAttention(
+        maps, _shares(found, sums_GMM, counts_GMM, 1), layer, choice.head, words
+    )
+
+
+def mean_shares(
+    opened: OpenedRun,
+    split: Split,
+    condition: Condition,
+    choice: Choice,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> Shares:
+    """Return how attention divides among modalities, as the mean over a split's utterances.
+
+    Every utterance counts alike, whatever its length; heads and an utterance's queries are averaged
+    first. No label is read.
+
+    Args:
+        opened: the run.
+        split: which utterances.
+        condition: what is missing.
+        choice: layer and head.
+        on_batch: told of the utterances done, and of how many.
+
+    Raises:
+        CiderError: if the run's model has no fusion attention.
+        UsageError: for a layer or head it does not have.
+    """
+    sums = counts = None
+    found: FusionScores | None = None
+    done = total = len(opened.store.split(split))
+    done = 0
+    for view in _views(opened, split, condition):
+        found = _scores(opened, view)
+        _, scores_BHLL = _chosen(found, choice)
+        sums_GMM, counts_GMM = _sums(found, scores_BHLL)
+        sums = sums_GMM if sums is None else sums + sums_GMM
+        counts = counts_GMM if counts is None else counts + counts_GMM
+        done += len(view.token_ids_BT)
+        if on_batch is not None:
+            on_batch(done, total)
+    assert found is not None
+    assert sums is not None
+    assert counts is not None
+    return _shares(found, sums, counts, total)
+
+
+def _views(opened: OpenedRun, split: Split, condition: Condition) -> Iterator[View]:
+    """Yield a split under a condition in small parts of an evaluation's batches."""
+    source, predictor = opened.source(split), opened.run.predictor
+    masks = Masks(source, condition, opened.spec.missing, opened.spec.seed)
+    for start in range(0, len(source), predictor.batch_size):
+        index_B = np.arange(start, min(start + predictor.batch_size, len(source)))
+        count = -(-len(index_B) // _ROWS)
+        for number in range(count):
+            batch = source.batch(index_B, (number, count))
+            observed = masks.of(batch).map(lambda mask: mask.to(predictor.device))
+            complete = batch.to(predictor.device).complete
+            yield incomplete_view(complete, observed, predictor.token_ids)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def _scores(opened: OpenedRun, view: View) -> FusionScores:
+    model = opened.run.model.eval()
+    text_BTF = model.text_encoder(view.token_ids_BT, view.valid.text)
+    found = model.backbone.fusion_scores(view, text_BTF)
+    if found is None:
+        raise CiderError(
+            f"model {opened.spec.model.name} of run {opened.folder.run_id} has no fusion attention "
+            "to show; a model offers it through Backbone.fusion_scores"
+        )
+    return found
+
+
+def _chosen(found: FusionScores, choice: Choice) -> tuple[int, torch.Tensor]:
+    """Return the number of a layer and its scores (B, H, L, L), one head if one is asked for."""
+    layer = choice.layer or len(found.layers)
+    if not 1 <= layer <= len(found.layers):
+        raise UsageError(f"--layer must be 1 to {len(found.layers)} for this run, got {layer}")
+    scores_BHLL = found.layers[layer - 1]
+    num_heads = scores_BHLL.shape[1]
+    if not 0 <= choice.head <= num_heads:
+        raise UsageError(f"--head must be 1 to {num_heads} for this run, got {choice.head}")
+    if choice.head:
+        scores_BHLL = scores_BHLL[:, choice.head - 1 : choice.head]
+    return layer, scores_BHLL
+
+
+def _sums(found: FusionScores, scores_BHLL: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return per subset, query and key modality: shares added up over utterances, and how many."""
+    lengths = list(found.lengths)
+    num = len(Modality)
+    sums_GMM = np.zeros((len(found.subsets), num, num))
+    counts_GMM = np.zeros_like(sums_GMM)
+    members = list(Modality)
+    for number, subset in enumerate(found.subsets):
+        shares_BLM = key_shares(scores_BHLL, lengths, subset).mean(dim=1).double().cpu()
+        for modality in subset:
+            query = members.index(modality)
+            valid_BT = found.valid[modality].cpu()
+            own_BTM = shares_BLM[:, subset_steps(lengths, (modality,))] * valid_BT.unsqueeze(-1)
+            steps_B = valid_BT.sum(dim=1)
+            mean_BM = own_BTM.sum(dim=1) / steps_B.clamp_min(1).unsqueeze(-1)
+            has_B = steps_B > 0
+            for key in (members.index(each) for each in subset):
+                sums_GMM[number, query, key] += float(mean_BM[has_B, key].sum())
+                counts_GMM[number, query, key] += int(has_B.sum())
+    return sums_GMM, counts_GMM
+
+
+def _shares(
+    found: FusionScores, sums_GMM: np.ndarray, counts_GMM: np.ndarray, utterances: int
+) -> Shares:
+    shares_GMM = np.full_like(sums_GMM, np.nan)
+    np.divide(sums_GMM, counts_GMM, out=shares_GMM, where=counts_GMM > 0)
+    return Shares(found.subsets, shares_GMM, utterances)
+
+
+def name_of(subset: tuple[Modality, ...]) -> str:
+    """Return a subset's letters, e.g. ``LAV``."""
+    return "".join(modality.letter for modality in subset)

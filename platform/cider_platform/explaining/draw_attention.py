@@ -1,0 +1,138 @@
+"""Figures of attention per modality subset: maps of one utterance, and shares of modalities."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from cider.modality import Modality
+from cider_platform.explaining.attention import name_of
+from cider_platform.explaining.figure_files import WIDTH
+from cider_platform.plots import COLOURS
+from cider_platform.report.figures import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from cider_platform.explaining.attention import SampleAttention, Shares, SubsetMap
+
+_LIGHT = 0.6
+"""Above this part of the scale a cell is light, and its words are black."""
+_MOST_WORDS = 40
+"""More cannot be read below a panel as wide as a page."""
+_BRIGHTEST = 0.99
+"""Quantile of all cells at which the colours end: single peaks would leave the rest dark."""
+
+
+def draw_maps(attention: SampleAttention, words: Sequence[str], lines: Sequence[str]) -> Figure:
+    """Draw the attention of every subset, and what each word gets in the first of them.
+
+    Args:
+        attention: of one utterance.
+        words: the tokens of its text.
+        lines: heading.
+    """
+    maps = attention.maps
+    grid = ["abcd", "efgx"] if len(maps) > 1 else ["aaax"]
+    shows_words = len(words) == maps[0].steps[0] and 0 < len(words) <= _MOST_WORDS
+    ratios = [1.0] * len(grid) + ([0.5] if shows_words else [])
+    layout = [*grid, "w" * len(grid[0])] if shows_words else grid
+    figure = Figure(
+        figsize=(WIDTH, 1.1 + (2.0 if len(maps) > 1 else 3.6) * len(grid) + 1.6 * shows_words),
+        layout="constrained",
+    )
+    panels = figure.subplot_mosaic([list(row) for row in layout], height_ratios=ratios)
+    cells = np.concatenate([each.relative_QS.ravel() for each in maps])
+    scale = Normalize(0.0, max(1.5, float(np.quantile(cells, _BRIGHTEST))))
+    for letter, each in zip("abcdefg", maps, strict=False):
+        _draw_map(panels[letter], each, scale)
+    corner = panels["x"]
+    corner.axis("off")
+    bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=corner, location="left", fraction=0.16,
+                          extend="max")  # fmt: skip
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    corner.text(0.42, 0.5, "attention,\nas multiples\nof an even one\n\nrow: query\ncolumn: key",
+                transform=corner.transAxes, va="center", fontsize=8)  # fmt: skip
+    if shows_words:
+        _draw_words(panels["w"], maps[0], words, scale)
+    figure.suptitle("\n".join(shortened(line, 100) for line in lines), fontsize=10)
+    return figure
+
+
+def _draw_map(axes: Axes, each: SubsetMap, scale: Normalize) -> None:
+    axes.imshow(each.relative_QS, cmap=COLOURS, norm=scale, aspect="auto", interpolation="nearest")
+    ends = list(accumulate(each.steps))
+    for end in ends[:-1]:
+        axes.axhline(end - 0.5, color="white", linewidth=1)
+        axes.axvline(end - 0.5, color="white", linewidth=1)
+    present = [
+        (modality.letter, end - steps / 2 - 0.5)
+        for modality, steps, end in zip(each.subset, each.steps, ends, strict=True)
+        if steps
+    ]
+    letters, middles = [letter for letter, _ in present], [middle for _, middle in present]
+    axes.set_xticks(middles, letters)
+    axes.set_yticks(middles, letters)
+    axes.tick_params(length=0)
+    axes.set_title(name_of(each.subset), fontsize=9)
+    axes.grid(visible=False)
+
+
+def _draw_words(axes: Axes, each: SubsetMap, words: Sequence[str], scale: Normalize) -> None:
+    """Draw what every word gets from the queries of each modality, as multiples of even."""
+    starts = [0, *accumulate(each.steps)]
+    rows = [
+        (modality.letter, each.relative_QS[start:end, : len(words)].mean(axis=0))
+        for modality, start, end in zip(each.subset, starts, starts[1:], strict=False)
+        if end > start
+    ]
+    received = np.stack([row for _, row in rows])
+    axes.imshow(received, cmap=COLOURS, norm=scale, aspect="auto", interpolation="nearest")
+    axes.set_yticks(range(len(rows)), [f"from {letter}" for letter, _ in rows])
+    axes.set_xticks(range(len(words)), [shortened(word, 14) for word in words], rotation=90,
+                    fontsize=7)  # fmt: skip
+    axes.tick_params(length=0)
+    axes.set_title(f"{name_of(each.subset)}: what each word gets", fontsize=9)
+    axes.grid(visible=False)
+
+
+def draw_shares(shares: Shares, lines: Sequence[str]) -> Figure:
+    """Draw how every subset's attention divides among modalities, a small table each.
+
+    Args:
+        shares: of one utterance or of a split.
+        lines: heading.
+    """
+    is_one = len(shares.subsets) == 1
+    grid = ["ax"] if is_one else ["abcd", "efgx"]
+    figure = Figure(figsize=(WIDTH, 2.9 if is_one else 4.4), layout="constrained")
+    panels = figure.subplot_mosaic([list(row) for row in grid])
+    scale = Normalize(0.0, 1.0)
+    letters = [modality.letter for modality in Modality]
+    for letter, subset, shares_MM in zip(
+        "abcdefg", shares.subsets, shares.shares_GMM, strict=False
+    ):
+        axes = panels[letter]
+        axes.imshow(np.ma.masked_invalid(shares_MM), cmap=COLOURS, norm=scale)
+        for (query, key), share in np.ndenumerate(shares_MM):
+            if np.isfinite(share):
+                axes.text(key, query, f"{100 * share:.0f}", ha="center", va="center", fontsize=8,
+                          color="black" if share > _LIGHT else "white")  # fmt: skip
+        axes.set_xticks(range(len(letters)), letters)
+        axes.set_yticks(range(len(letters)), letters)
+        axes.tick_params(length=0)
+        axes.set_title(name_of(subset), fontsize=9)
+        axes.grid(visible=False)
+    corner = panels["x"]
+    corner.axis("off")
+    corner.text(0.0, 0.5, "percent of the\nattention of a\nrow's queries that\ngoes to a column's\nkeys\n\n"
+                "empty: not in\nthe subset", transform=corner.transAxes, va="center", fontsize=8)  # fmt: skip
+    figure.suptitle("\n".join(shortened(line, 100) for line in lines), fontsize=10)
+    return figure
