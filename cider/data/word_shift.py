@@ -30,7 +30,8 @@ _CHANCE_DRAWS = 20
 class WordTable:
     """Which utterances contain which words, as pairs, over all splits of a corpus."""
 
-    num_words: int
+    token_W: np.ndarray
+    """int64: token id of each word, ascending."""
     utterance_E: np.ndarray
     """int64 (pairs,): row of each pair, ascending."""
     word_E: np.ndarray
@@ -41,6 +42,11 @@ class WordTable:
     """bool: label not 0. Only these utterances count."""
     stratum_N: np.ndarray
     """int64: class of both tasks together."""
+
+    @property
+    def num_words(self) -> int:
+        """W."""
+        return len(self.token_W)
 
     def counts(self, member_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return how many polar, and how many positive utterances of a set contain each word.
@@ -103,7 +109,7 @@ def build_word_table(
     word_E = ~np.isin(token_E, list(special_ids))
     utterance_E, token_E = utterance_E[word_E], token_E[word_E]
     every = WordTable(
-        num_words=int(token_E.max(initial=0)) + 1,
+        token_W=np.arange(int(token_E.max(initial=0)) + 1),
         utterance_E=utterance_E,
         word_E=token_E,
         positive_N=three_N == 2,
@@ -116,7 +122,7 @@ def build_word_table(
     kept_E = frequent_V[token_E]
     number_V = np.cumsum(frequent_V) - 1
     return WordTable(
-        num_words=int(frequent_V.sum()),
+        token_W=np.flatnonzero(frequent_V),
         utterance_E=utterance_E[kept_E],
         word_E=number_V[token_E[kept_E]],
         positive_N=every.positive_N,

@@ -19,6 +19,7 @@ from cider_platform.commands import (
     copies,
     data,
     doctor,
+    draw,
     evaluate,
     evaluate_runs,
     explain,
@@ -69,6 +70,7 @@ app.command("gc")(leftovers.gc)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("figures")(report.figures)
+app.add_typer(draw.app, name="draw")
 runs.app.command("over-seeds")(runs_over_seeds.over_seeds)
 runs.app.command("significance")(runs_significance.significance)
 app.add_typer(runs.app, name="runs")

@@ -44,7 +44,7 @@ CONFIG = re.compile(r"cider\.models\.\w+\.config")
 # Library -> modules that may import it; a pattern covers a folder.
 ENGINEERING = {
     "click": (),
-    "matplotlib": ("plots", "report.figures"),
+    "matplotlib": ("plots", "report.figures", "explaining.draw_*", "explaining.figure_files"),
     "mlflow": ("tracking",),
     "optuna": (
         "commands.study_report",
@@ -75,7 +75,7 @@ ENGINEERING = {
 }
 
 # Library that only some installations have -> the extra that brings it; imported when it is used.
-OPTIONAL = {"mlflow": "mlflow", "optuna_dashboard": "dashboard"}
+OPTIONAL = {"mlflow": "mlflow", "optuna_dashboard": "dashboard", "sklearn": "figures"}
 
 
 def _layer(module: str) -> int | None:

@@ -15,11 +15,9 @@ import torch
 from cider.errors import CiderError, UsageError
 from cider.modality import Modality
 from cider.modules.subset_weights import key_shares, subset_steps, subset_weights
-from cider.training.evaluation import Masks
-from cider.views import incomplete_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cider.condition import Condition
     from cider.data.batch import View
@@ -51,11 +49,10 @@ class SubsetMap:
     steps: tuple[int, ...]
     """Steps of each modality of the subset, in its order."""
 
-    @property
-    def relative_QS(self) -> np.ndarray:
-        """Weights as multiples of an even attention to all keys: 1 = no preference."""
-        relative: np.ndarray = self.weights_QS * self.weights_QS.shape[1]
-        return relative
+    def relative(self) -> np.ndarray:
+        """Return weights (Q, S) as multiples of an even attention to all keys: 1 = even."""
+        relative_QS: np.ndarray = self.weights_QS * self.weights_QS.shape[1]
+        return relative_QS
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +121,7 @@ def attention_of(
         )
     sums_GMM, counts_GMM = _sums(found, scores_BHLL)
     words = view.token_ids_BT[view.valid.text].tolist()
-    return SampleAttention(
-        maps, _shares(found, sums_GMM, counts_GMM, 1), layer, choice.head, words
-    )
+    return SampleAttention(maps, _shares(found, sums_GMM, counts_GMM, 1), layer, choice.head, words)
 
 
 def mean_shares(
@@ -156,7 +151,7 @@ def mean_shares(
     found: FusionScores | None = None
     done = total = len(opened.store.split(split))
     done = 0
-    for view in _views(opened, split, condition):
+    for view in opened.views(split, condition, most=_ROWS):
         found = _scores(opened, view)
         _, scores_BHLL = _chosen(found, choice)
         sums_GMM, counts_GMM = _sums(found, scores_BHLL)
@@ -169,20 +164,6 @@ def mean_shares(
     assert sums is not None
     assert counts is not None
     return _shares(found, sums, counts, total)
-
-
-def _views(opened: OpenedRun, split: Split, condition: Condition) -> Iterator[View]:
-    """Yield a split under a condition in small parts of an evaluation's batches."""
-    source, predictor = opened.source(split), opened.run.predictor
-    masks = Masks(source, condition, opened.spec.missing, opened.spec.seed)
-    for start in range(0, len(source), predictor.batch_size):
-        index_B = np.arange(start, min(start + predictor.batch_size, len(source)))
-        count = -(-len(index_B) // _ROWS)
-        for number in range(count):
-            batch = source.batch(index_B, (number, count))
-            observed = masks.of(batch).map(lambda mask: mask.to(predictor.device))
-            complete = batch.to(predictor.device).complete
-            yield incomplete_view(complete, observed, predictor.token_ids)  # type: ignore[arg-type]
 
 
 @torch.no_grad()

@@ -27,8 +27,8 @@ _LIGHT = 0.6
 """Above this part of the scale a cell is light, and its words are black."""
 _MOST_WORDS = 40
 """More cannot be read below a panel as wide as a page."""
-_BRIGHTEST = 0.99
-"""Quantile of all cells at which the colours end: single peaks would leave the rest dark."""
+_ENDS = (0.01, 0.99)
+"""Quantiles of all cells at which the colours end: single peaks would leave the rest alike."""
 
 
 def draw_maps(attention: SampleAttention, words: Sequence[str], lines: Sequence[str]) -> Figure:
@@ -42,23 +42,25 @@ def draw_maps(attention: SampleAttention, words: Sequence[str], lines: Sequence[
     maps = attention.maps
     grid = ["abcd", "efgx"] if len(maps) > 1 else ["aaax"]
     shows_words = len(words) == maps[0].steps[0] and 0 < len(words) <= _MOST_WORDS
-    ratios = [1.0] * len(grid) + ([0.5] if shows_words else [])
-    layout = [*grid, "w" * len(grid[0])] if shows_words else grid
-    figure = Figure(
-        figsize=(WIDTH, 1.1 + (2.0 if len(maps) > 1 else 3.6) * len(grid) + 1.6 * shows_words),
-        layout="constrained",
+    heights = [2.1 if len(maps) > 1 else 4.6] * len(grid) + [1.3] * shows_words
+    figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout="constrained")
+    panels = figure.subplot_mosaic(
+        [list(row) for row in [*grid, "w" * len(grid[0])][: len(heights)]], height_ratios=heights
     )
-    panels = figure.subplot_mosaic([list(row) for row in layout], height_ratios=ratios)
-    cells = np.concatenate([each.relative_QS.ravel() for each in maps])
-    scale = Normalize(0.0, max(1.5, float(np.quantile(cells, _BRIGHTEST))))
+    cells = np.concatenate([each.relative().ravel() for each in maps])
+    dark, bright = np.quantile(cells, _ENDS)
+    # At least this wide, or an even attention would look like a pattern.
+    scale = Normalize(min(float(dark), 0.8), max(float(bright), 1.25))
     for letter, each in zip("abcdefg", maps, strict=False):
         _draw_map(panels[letter], each, scale)
     corner = panels["x"]
     corner.axis("off")
-    bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=corner, location="left", fraction=0.16,
-                          extend="max")  # fmt: skip
+    corner.set_box_aspect(1 if len(maps) > 1 else None)
+    bar = figure.colorbar(ScalarMappable(scale, COLOURS), extend="both",
+                          cax=corner.inset_axes((0.0, 0.0, 0.09, 1.0)))  # fmt: skip
     bar.outline.set_visible(False)  # type: ignore[operator]
-    corner.text(0.42, 0.5, "attention,\nas multiples\nof an even one\n\nrow: query\ncolumn: key",
+    bar.ax.tick_params(labelsize=7)
+    corner.text(0.36, 0.5, "attention,\n1: even\n\nrow: query\ncolumn: key",
                 transform=corner.transAxes, va="center", fontsize=8)  # fmt: skip
     if shows_words:
         _draw_words(panels["w"], maps[0], words, scale)
@@ -67,7 +69,7 @@ def draw_maps(attention: SampleAttention, words: Sequence[str], lines: Sequence[
 
 
 def _draw_map(axes: Axes, each: SubsetMap, scale: Normalize) -> None:
-    axes.imshow(each.relative_QS, cmap=COLOURS, norm=scale, aspect="auto", interpolation="nearest")
+    axes.imshow(each.relative(), cmap=COLOURS, norm=scale, aspect="auto", interpolation="nearest")
     ends = list(accumulate(each.steps))
     for end in ends[:-1]:
         axes.axhline(end - 0.5, color="white", linewidth=1)
@@ -81,7 +83,8 @@ def _draw_map(axes: Axes, each: SubsetMap, scale: Normalize) -> None:
     axes.set_xticks(middles, letters)
     axes.set_yticks(middles, letters)
     axes.tick_params(length=0)
-    axes.set_title(name_of(each.subset), fontsize=9)
+    axes.set_title(f"subset {name_of(each.subset)}", fontsize=9)
+    axes.set_box_aspect(1)
     axes.grid(visible=False)
 
 
@@ -89,7 +92,7 @@ def _draw_words(axes: Axes, each: SubsetMap, words: Sequence[str], scale: Normal
     """Draw what every word gets from the queries of each modality, as multiples of even."""
     starts = [0, *accumulate(each.steps)]
     rows = [
-        (modality.letter, each.relative_QS[start:end, : len(words)].mean(axis=0))
+        (modality.letter, each.relative()[start:end, : len(words)].mean(axis=0))
         for modality, start, end in zip(each.subset, starts, starts[1:], strict=False)
         if end > start
     ]
@@ -99,40 +102,38 @@ def _draw_words(axes: Axes, each: SubsetMap, words: Sequence[str], scale: Normal
     axes.set_xticks(range(len(words)), [shortened(word, 14) for word in words], rotation=90,
                     fontsize=7)  # fmt: skip
     axes.tick_params(length=0)
-    axes.set_title(f"{name_of(each.subset)}: what each word gets", fontsize=9)
+    axes.set_title(f"subset {name_of(each.subset)}: what each word gets", fontsize=9)
     axes.grid(visible=False)
 
 
 def draw_shares(shares: Shares, lines: Sequence[str]) -> Figure:
-    """Draw how every subset's attention divides among modalities, a small table each.
+    """Draw how attention divides among modalities, a table per subset of more than one.
 
     Args:
         shares: of one utterance or of a split.
         lines: heading.
     """
-    is_one = len(shares.subsets) == 1
-    grid = ["ax"] if is_one else ["abcd", "efgx"]
-    figure = Figure(figsize=(WIDTH, 2.9 if is_one else 4.4), layout="constrained")
-    panels = figure.subplot_mosaic([list(row) for row in grid])
-    scale = Normalize(0.0, 1.0)
+    shown = [
+        (subset, shares_MM)
+        for subset, shares_MM in zip(shares.subsets, shares.shares_GMM, strict=True)
+        if len(subset) > 1
+    ]
+    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    panels = figure.subplots(1, max(len(shown), 3), squeeze=False)[0]
     letters = [modality.letter for modality in Modality]
-    for letter, subset, shares_MM in zip(
-        "abcdefg", shares.subsets, shares.shares_GMM, strict=False
-    ):
-        axes = panels[letter]
-        axes.imshow(np.ma.masked_invalid(shares_MM), cmap=COLOURS, norm=scale)
+    for axes, (subset, shares_MM) in zip(panels, shown, strict=False):
+        axes.imshow(np.ma.masked_invalid(shares_MM), cmap=COLOURS, vmin=0, vmax=1)
         for (query, key), share in np.ndenumerate(shares_MM):
             if np.isfinite(share):
-                axes.text(key, query, f"{100 * share:.0f}", ha="center", va="center", fontsize=8,
+                axes.text(key, query, f"{share:.0%}", ha="center", va="center", fontsize=8,
                           color="black" if share > _LIGHT else "white")  # fmt: skip
         axes.set_xticks(range(len(letters)), letters)
         axes.set_yticks(range(len(letters)), letters)
         axes.tick_params(length=0)
-        axes.set_title(name_of(subset), fontsize=9)
+        axes.set_title(f"subset {name_of(subset)}", fontsize=9)
         axes.grid(visible=False)
-    corner = panels["x"]
-    corner.axis("off")
-    corner.text(0.0, 0.5, "percent of the\nattention of a\nrow's queries that\ngoes to a column's\nkeys\n\n"
-                "empty: not in\nthe subset", transform=corner.transAxes, va="center", fontsize=8)  # fmt: skip
+    for axes in panels[len(shown) :]:
+        axes.set_visible(False)
+    figure.supxlabel("row: queries; column: keys; rows add up to 100 %", fontsize=8)
     figure.suptitle("\n".join(shortened(line, 100) for line in lines), fontsize=10)
     return figure

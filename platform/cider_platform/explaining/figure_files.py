@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -35,3 +36,8 @@ def write_both(folder: Path, name: str, draw: Callable[[], Figure]) -> list[Path
             write_bytes_atomic(path, figure_file(figure, suffix))
             written.append(path)
     return written
+
+
+def file_name(text: str) -> str:
+    """Return a text, such as an utterance's id, as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:80]

@@ -27,7 +27,7 @@ from cider_platform.layout import read_json
 from cider_platform.scoring import honest_tau
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cider.data.batch import View
     from cider.data.loader import BatchSource
@@ -87,6 +87,12 @@ class OpenedRun:
         labels_N = self.source(sample.split).labels_N
         assert labels_N is not None
         return int(labels_N[sample.row])
+
+    def polarity(self, split: Split) -> np.ndarray:
+        """Return a split's regression labels, float32 (N,); those of test by the seal's leave."""
+        if split == "test":
+            return self.store.test_labels(self._permit)
+        return self.store.split(split).labels
 
     def find(self, ids: Sequence[str]) -> list[Sample]:
         """Return the utterances of these ids, in this order.
@@ -155,6 +161,25 @@ class OpenedRun:
         kept = whole.valid.zip_map(observed, lambda valid, mask: mask[valid].numpy())
         view = incomplete_view(whole, observed, self.run.predictor.token_ids)  # type: ignore[arg-type]
         return to_device(view, device), kept
+
+    def views(self, split: Split, condition: Condition, most: int | None = None) -> Iterator[View]:
+        """Yield a whole split under a condition, in stored order, on the run's device.
+
+        Args:
+            split: which utterances.
+            condition: the missing protocol and its rate; the masks are those of an evaluation.
+            most: utterances at a time, in parts of an evaluation's batches; None: whole batches.
+        """
+        source, predictor = self.source(split), self.run.predictor
+        masks = Masks(source, condition, self.spec.missing, self.spec.seed)
+        for start in range(0, len(source), predictor.batch_size):
+            index_B = np.arange(start, min(start + predictor.batch_size, len(source)))
+            count = -(-len(index_B) // (most or len(index_B)))
+            for number in range(count):
+                batch = source.batch(index_B, (number, count))
+                observed = masks.of(batch).map(lambda mask: mask.to(predictor.device))
+                complete = batch.to(predictor.device).complete
+                yield incomplete_view(complete, observed, predictor.token_ids)  # type: ignore[arg-type]
 
     def counterfactual(self, view: View) -> View | None:
         """Return the counterfactual view of a view; None if the run has none."""
