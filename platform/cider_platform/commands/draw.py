@@ -79,7 +79,7 @@ def attention(
     Example: cider-platform draw attention 3fa9 --id 'test$12'
     """
     from cider.errors import UsageError
-    from cider_platform.commands.explain import one_condition
+    from cider_platform.commands.explain import counter, one_condition
     from cider_platform.explaining.attention import Choice, attention_of, mean_shares
     from cider_platform.output import progress_bar
 
@@ -96,7 +96,7 @@ def attention(
     stem = f"attention-{record.run_id[:8]}"
     if split:
         with progress_bar() as advance:
-            told = advance and (lambda done, total: advance(f"{split} split", done, total))
+            told = counter(advance, f"{split} split")
             shares = mean_shares(opened, split, condition, choice, told)
         named = f"{split} split, mean of {shares.utterances} utterances"
         files = _draw_shares(out, f"{stem}-{split}", shares, lines(named))
@@ -211,6 +211,7 @@ def representations(
     Example: cider-platform draw representations 3fa9 81bc --rates 0.1,0.3,0.5
     """
     from cider.errors import UsageError
+    from cider_platform.commands.explain import counter
     from cider_platform.explaining import embedding
     from cider_platform.explaining.draw_embedding import draw_embedding
     from cider_platform.explaining.figure_files import write_both
@@ -227,7 +228,7 @@ def representations(
     _check_folder(out)
     records, opened = _open(names, store, results, device, threads)
     with progress_bar() as advance:
-        told = advance and (lambda done, total: advance("panels", done, total))
+        told = counter(advance, "panels")
         found = embedding.panels(opened, split, missing, wanted, projection, told)
     what = f"t-SNE of joint representations, {split} split, perplexity {perplexity:g}, seed {seed}"
     lines = _headed(records[0], opened[0], what, with_run=False)("")
@@ -279,7 +280,7 @@ def words(
     from cider_platform.explaining.draw_words import MOST, draw_words
     from cider_platform.explaining.figure_files import write_both
     from cider_platform.output import emit_table, say
-    from cider_platform.tables import title
+    from cider_platform.tables import number, title
 
     _check_folder(out)
     records, opened = _open(list(dict.fromkeys(run)), store, results, device, threads)
@@ -291,13 +292,19 @@ def words(
     name = "-".join(["words", *(each.run_id[:8] for each in found)])
     files = write_both(out, name, lambda: draw_words(found, lines))
     if not json:
-        columns = ["corpus", "words", "shift to test", "chance", "shift to validation",
-                   "shift to test, first corpus's words", "label distance"]  # fmt: skip
+        columns = ["corpus", "words", "shift to test", "chance", "shift to validation", "its chance",
+                   "shift over the first corpus's words", "label distance"]  # fmt: skip
         rows: list[list[object]] = [
-            [each.corpus, len(each.token_W), f"{each.shift:.3f}", f"{each.chance:.3f}",
-             f"{each.shift_valid:.3f}", f"{each.common_shift:.3f}", f"{each.label_distance:.3f}"]
+            [each.corpus, len(each.token_W)]
+            + [
+                number(value)
+                for value in (
+                    *(each.shift, each.chance, each.shift_valid, each.chance_valid),
+                    *(each.common_shift, each.label_distance),
+                )
+            ]
             for each in found
-        ]  # fmt: skip
+        ]
         emit_table(columns, rows, title=lines[0], right=columns[1:])
         for origin in dict.fromkeys(each.vocabulary.origin for each in found):
             say(f"words: {origin}")

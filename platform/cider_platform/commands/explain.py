@@ -12,7 +12,10 @@ from cider_platform.commands.options import Device, Json, Results, Store, Thread
 from cider_platform.commands.runs import Run  # noqa: TC001
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cider.condition import Condition
+    from cider.data.progress import Progress
     from cider_platform.results import RunRecord
 
 Ids = Annotated[
@@ -101,11 +104,10 @@ def explain(
     other = find_run(runtime.results, without_mcm) if without_mcm else None
     opened = OpenedRun(record.folder, runtime)
     samples = opened.find(list(dict.fromkeys(sample)))
-    corrector = made.Corrector(opened, other and OpenedRun(other.folder, runtime))
+    beside = OpenedRun(other.folder, runtime) if other is not None else None
+    corrector = made.Corrector(opened, beside)
     with progress_bar() as advance:
-        tau = opened.tau(
-            condition, advance and (lambda done, total: advance("validation split", done, total))
-        )
+        tau = opened.tau(condition, counter(advance, "validation split"))
     found = [corrector.correct(each, condition, tau, seed) for each in samples]
     heading = f"run {record.run_id}, {opened.store.manifest.key}"
     heading = title(f"{heading}, {opened.spec.data.task}", record.marks)
@@ -131,6 +133,13 @@ def explain(
         say(f"the run without MCM also differs in {', '.join(corrector.differs)}")
     if figure is not None:
         say(f"figure: {figure}")
+
+
+def counter(advance: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    """Return what tells a progress bar how much of a thing is done; None without a bar."""
+    if advance is None:
+        return None
+    return lambda done, total: advance(what, done, total)
 
 
 def one_condition(record: RunRecord, missing: str, rate: float | None, kept: str) -> Condition:

@@ -8,6 +8,7 @@ Shapes: N utterances, W words.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,13 @@ class Association:
     """True for the run's bias words."""
     shift: float
     """Mean |train - test| over the words."""
-    shift_valid: float
-    """The same between training and validation."""
     chance: float
     """What random sets of the two splits' sizes give."""
+    shift_valid: float
+    """The same between training and validation, over the words frequent in both; NaN without any:
+    a selection on validation cannot see the shift."""
+    chance_valid: float
+    """What random sets of those two splits' sizes give."""
     common_shift: float
     """The shift over the first corpus's words; a word too rare here counts as 0."""
     label_distance: float
@@ -96,9 +100,15 @@ def _association(opened: OpenedRun, first: Association | None, seed: int) -> Ass
         table.counts(member_N) for member_N in (train_N, test_N)
     )
     train_W, test_W = train_positive_W / train_total_W, test_positive_W / test_total_W
+    rng = np.random.default_rng(seed)
+    chance = table.chance_shift(int(train_N.sum()), int(test_N.sum()), rng)
+    selecting = build_word_table(token_ids, labels_N, special, train_N, valid_N)
+    shift_valid = chance_valid = float("nan")
+    if selecting.num_words:
+        shift_valid = selecting.shift(train_N, valid_N)
+        chance_valid = selecting.chance_shift(int(train_N.sum()), int(valid_N.sum()), rng)
     apart_W = np.abs(train_W - test_W)
     listed = table.token_W if first is None else first.token_W
-    rng = np.random.default_rng(seed)
     generator = opened.store.manifest.generator or {}
     return Association(
         corpus=str(opened.store.manifest.key),
@@ -110,13 +120,18 @@ def _association(opened: OpenedRun, first: Association | None, seed: int) -> Ass
         count_W=test_total_W,
         is_bias_W=np.isin(table.token_W, opened.run.statistics.bias_words.ids),
         shift=table.shift(train_N, test_N),
-        shift_valid=table.shift(train_N, valid_N),
-        chance=table.chance_shift(int(train_N.sum()), int(test_N.sum()), rng),
+        chance=chance,
+        shift_valid=shift_valid,
+        chance_valid=chance_valid,
         common_shift=float(apart_W[np.isin(table.token_W, listed)].sum() / len(listed)),
         label_distance=label_distance(train_N, test_N, table.stratum_N),
         resplit=generator.get("report") if generator.get("kind") == "split_ood" else None,
         vocabulary=vocabulary_of(opened.store, opened.spec.text_encoder.source),
     )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def as_json(found: Association) -> dict[str, Any]:
@@ -127,8 +142,9 @@ def as_json(found: Association) -> dict[str, Any]:
         "run": found.run_id,
         "synthetic": found.synthetic,
         "word_shift_train_test": found.shift,
-        "word_shift_train_valid": found.shift_valid,
-        "chance_shift": found.chance,
+        "chance_shift_train_test": found.chance,
+        "word_shift_train_valid": _finite(found.shift_valid),
+        "chance_shift_train_valid": _finite(found.chance_valid),
         "word_shift_of_the_first_corpus_words": found.common_shift,
         "label_distance_train_test": found.label_distance,
         "resplit": found.resplit,

@@ -58,7 +58,7 @@ def draw_maps(attention: SampleAttention, words: Sequence[str], lines: Sequence[
     corner.set_box_aspect(1 if len(maps) > 1 else None)
     bar = figure.colorbar(ScalarMappable(scale, COLOURS), extend="both",
                           cax=corner.inset_axes((0.0, 0.0, 0.09, 1.0)))  # fmt: skip
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7)
     corner.text(0.36, 0.5, "attention,\n1: even\n\nrow: query\ncolumn: key",
                 transform=corner.transAxes, va="center", fontsize=8)  # fmt: skip

@@ -39,7 +39,8 @@ def draw_words(found: Sequence[Association], lines: Sequence[str]) -> Figure:
     rows = -(-len(found) // columns)
     side = 3.3 if columns > 1 else 4.2
     figure = Figure(figsize=(WIDTH, 3.0 + (side + 0.5) * rows), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[(side + 0.5) * rows, 2.3])
+    ratios = [(side + 0.5) * rows, 2.3]
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=ratios)[:, 0]
     panels = above.subplots(rows, columns, squeeze=False).flatten()
     for axes, each in zip(panels, found, strict=False):
         _draw_panel(axes, each)
@@ -76,7 +77,8 @@ def _draw_panel(axes: Axes, each: Association) -> None:
         is_right = place[0] > 0.7
         axes.annotate(shortened(each.vocabulary.word(int(each.token_W[word])), 14), place,
                       xytext=(-4 if is_right else 4, 2), textcoords="offset points", fontsize=7,
-                      ha="right" if is_right else "left")  # fmt: skip
+                      ha="right" if is_right else "left", zorder=4,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3, "alpha": 0.6})  # fmt: skip
     axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
     axes.set_xlabel("positive among training utterances")
     axes.set_ylabel("positive among test utterances")

@@ -108,4 +108,5 @@ class WordCounts:
         with np.errstate(divide="ignore"):  # a class that the training split lacks
             prior_C = np.log(self.utterances_C / self.utterances_C.sum())
         joint_C: np.ndarray = prior_C + np.log(share_WC).sum(axis=0)
-        return joint_C - np.logaddexp.reduce(joint_C)
+        log_probs_C: np.ndarray = joint_C - np.logaddexp.reduce(joint_C)
+        return log_probs_C

@@ -46,7 +46,11 @@ def tiny(tmp_path_factory):
             maci={"counterfactual": False},
             loss={"reconstruction": 0.0, "attention": 0.0, "joint": 0.0},
         ),
-        late=train(runtime, data={"alignment": "unaligned"}, model={"name": "late_fusion", "width": 8}),
+        late=train(
+            runtime,
+            data={"alignment": "unaligned"},
+            model={"name": "late_fusion", "width": 8},
+        ),
         roots=("--store", runtime.store, "--results", runtime.results,
                "--device", "cpu", "--threads", "1"),
     )  # fmt: skip
