@@ -81,7 +81,8 @@ def attention(
     from cider.errors import UsageError
     from cider_platform.commands.explain import counter, one_condition
     from cider_platform.explaining.attention import Choice, attention_of, mean_shares
-    from cider_platform.output import progress_bar
+    from cider_platform.explaining.opened import said
+    from cider_platform.output import emit_json, progress_bar
 
     if bool(sample) == bool(split):
         raise UsageError("draw attention takes --id or --split, one of them")
@@ -92,7 +93,7 @@ def attention(
     condition = one_condition(record, missing, rate, kept)
     choice = Choice(layer, head)
     shown = "last fusion layer" if layer == 0 else f"fusion layer {layer}"
-    lines = _headed(record, opened, f"{shown}, {_head(head)}, {_missing(condition)}")
+    lines = _headed(record, opened, f"{shown}, {_head(head)}, {said(condition)}")
     stem = f"attention-{record.run_id[:8]}"
     if split:
         with progress_bar() as advance:
@@ -107,11 +108,10 @@ def attention(
             made = attention_of(opened, each, condition, choice, seed)
             files += _draw_sample(out, stem, each, made, opened, lines)
             found.append({"id": each.id, "split": each.split, **_shares(made.shares)})
-    _emit("draw.attention", files, json, _facts([record], condition, found))
-
-
-def _missing(condition: Condition) -> str:
-    return "nothing missing" if condition.protocol == "none" else str(condition)
+    if json:
+        emit_json("draw.attention", _facts([record], condition, found, files))
+    else:
+        _print(files)
 
 
 def _head(head: int) -> str:
@@ -215,7 +215,7 @@ def representations(
     from cider_platform.explaining import embedding
     from cider_platform.explaining.draw_embedding import draw_embedding
     from cider_platform.explaining.figure_files import write_both
-    from cider_platform.output import emit_table, progress_bar
+    from cider_platform.output import emit_json, emit_table, progress_bar
     from cider_platform.rates import parse_rates
 
     names = list(dict.fromkeys(run))
@@ -246,12 +246,14 @@ def representations(
         }
         for each in found
     ]
-    if not json:
-        columns = ["run", "missing", "centroid accuracy", "silhouette", "CKA with complete"]
-        cells = [[_cell(value) for value in row.values()] for row in numbers]
-        emit_table(columns, cells, title=" ".join(lines), right=columns[2:])
-    facts = {"split": split, "perplexity": perplexity, "points": points, "seed": seed}
-    _emit("draw.representations", files, json, {**_facts(records, None, numbers), **facts})
+    if json:
+        facts = {"split": split, "perplexity": perplexity, "points": points, "seed": seed}
+        emit_json("draw.representations", _facts(records, None, numbers, files) | facts)
+        return
+    columns = ["run", "missing", "centroid accuracy", "silhouette", "CKA with complete"]
+    cells = [[_cell(value) for value in row.values()] for row in numbers]
+    emit_table(columns, cells, title=" ".join(lines), right=columns[2:])
+    _print(files)
 
 
 def _cell(value: object) -> object:
@@ -279,7 +281,7 @@ def words(
     from cider_platform.explaining.association import as_json, associations
     from cider_platform.explaining.draw_words import MOST, draw_words
     from cider_platform.explaining.figure_files import write_both
-    from cider_platform.output import emit_table, say
+    from cider_platform.output import emit_json, emit_table, say
     from cider_platform.tables import number, title
 
     _check_folder(out)
@@ -291,25 +293,20 @@ def words(
     lines = [title("words and labels, training against test", marks)]
     name = "-".join(["words", *(each.run_id[:8] for each in found)])
     files = write_both(out, name, lambda: draw_words(found, lines))
-    if not json:
-        columns = ["corpus", "words", "shift to test", "chance", "shift to validation", "its chance",
-                   "shift over the first corpus's words", "label distance"]  # fmt: skip
-        rows: list[list[object]] = [
-            [each.corpus, len(each.token_W)]
-            + [
-                number(value)
-                for value in (
-                    *(each.shift, each.chance, each.shift_valid, each.chance_valid),
-                    *(each.common_shift, each.label_distance),
-                )
-            ]
-            for each in found
-        ]
-        emit_table(columns, rows, title=lines[0], right=columns[1:])
-        for origin in dict.fromkeys(each.vocabulary.origin for each in found):
-            say(f"words: {origin}")
-    facts = _facts(records, None, [as_json(each) for each in found])
-    _emit("draw.words", files, json, facts)
+    if json:
+        emit_json("draw.words", _facts(records, None, [as_json(each) for each in found], files))
+        return
+    columns = ["corpus", "words", "shift to test", "chance", "over the first corpus's words",
+               "label distance"]  # fmt: skip
+    rows: list[list[object]] = [
+        [each.corpus, len(each.token_W), number(each.shift), number(each.chance),
+         number(each.common_shift), number(each.label_distance)]
+        for each in found
+    ]  # fmt: skip
+    emit_table(columns, rows, title=lines[0], right=columns[1:])
+    _print(files)
+    for origin in dict.fromkeys(each.vocabulary.origin for each in found):
+        say(f"words: {origin}")
 
 
 def _open(
@@ -347,21 +344,22 @@ def _headed(record: RunRecord, opened: OpenedRun, what: str, *, with_run: bool =
 
 
 def _facts(
-    records: Sequence[RunRecord], condition: Condition | None, found: list[dict[str, Any]]
+    records: Sequence[RunRecord],
+    condition: Condition | None,
+    found: list[dict[str, Any]],
+    files: Sequence[Path],
 ) -> dict[str, Any]:
     return {
         "runs": [record.run_id for record in records],
         "marks": sorted({mark for record in records for mark in record.marks}),
         "condition": None if condition is None else str(condition),
         "found": found,
+        "files": [str(path) for path in files],
     }
 
 
-def _emit(what: str, files: Sequence[Path], as_json: bool, facts: dict[str, Any]) -> None:
-    from cider_platform.output import emit_json, emit_line
+def _print(files: Sequence[Path]) -> None:
+    from cider_platform.output import emit_line
 
-    if as_json:
-        emit_json(what, {**facts, "files": [str(path) for path in files]})
-        return
     for path in files:
         emit_line(str(path))

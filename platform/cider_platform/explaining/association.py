@@ -8,7 +8,6 @@ Shapes: N utterances, W words.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +47,6 @@ class Association:
     """Mean |train - test| over the words."""
     chance: float
     """What random sets of the two splits' sizes give."""
-    shift_valid: float
-    """The same between training and validation, over the words frequent in both; NaN without any:
-    a selection on validation cannot see the shift."""
-    chance_valid: float
-    """What random sets of those two splits' sizes give."""
     common_shift: float
     """The shift over the first corpus's words; a word too rare here counts as 0."""
     label_distance: float
@@ -87,7 +81,7 @@ def _association(opened: OpenedRun, first: Association | None, seed: int) -> Ass
     views = [opened.store.split(split) for split in SPLITS]
     labels_N = np.concatenate([opened.polarity(split) for split in SPLITS])
     split_N = np.repeat(np.arange(len(SPLITS)), [len(view) for view in views])
-    train_N, valid_N, test_N = (split_N == number for number in range(len(SPLITS)))
+    train_N, test_N = (split_N == SPLITS.index(split) for split in ("train", "test"))
     special = set(opened.store.manifest.tokenizer.special_ids.values())
     token_ids = [view.token_ids(row) for view in views for row in range(len(view))]
     table = build_word_table(token_ids, labels_N, special, train_N, test_N)
@@ -102,11 +96,6 @@ def _association(opened: OpenedRun, first: Association | None, seed: int) -> Ass
     train_W, test_W = train_positive_W / train_total_W, test_positive_W / test_total_W
     rng = np.random.default_rng(seed)
     chance = table.chance_shift(int(train_N.sum()), int(test_N.sum()), rng)
-    selecting = build_word_table(token_ids, labels_N, special, train_N, valid_N)
-    shift_valid = chance_valid = float("nan")
-    if selecting.num_words:
-        shift_valid = selecting.shift(train_N, valid_N)
-        chance_valid = selecting.chance_shift(int(train_N.sum()), int(valid_N.sum()), rng)
     apart_W = np.abs(train_W - test_W)
     listed = table.token_W if first is None else first.token_W
     generator = opened.store.manifest.generator or {}
@@ -121,17 +110,11 @@ def _association(opened: OpenedRun, first: Association | None, seed: int) -> Ass
         is_bias_W=np.isin(table.token_W, opened.run.statistics.bias_words.ids),
         shift=table.shift(train_N, test_N),
         chance=chance,
-        shift_valid=shift_valid,
-        chance_valid=chance_valid,
         common_shift=float(apart_W[np.isin(table.token_W, listed)].sum() / len(listed)),
         label_distance=label_distance(train_N, test_N, table.stratum_N),
         resplit=generator.get("report") if generator.get("kind") == "split_ood" else None,
         vocabulary=vocabulary_of(opened.store, opened.spec.text_encoder.source),
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def as_json(found: Association) -> dict[str, Any]:
@@ -143,8 +126,6 @@ def as_json(found: Association) -> dict[str, Any]:
         "synthetic": found.synthetic,
         "word_shift_train_test": found.shift,
         "chance_shift_train_test": found.chance,
-        "word_shift_train_valid": _finite(found.shift_valid),
-        "chance_shift_train_valid": _finite(found.chance_valid),
         "word_shift_of_the_first_corpus_words": found.common_shift,
         "label_distance_train_test": found.label_distance,
         "resplit": found.resplit,

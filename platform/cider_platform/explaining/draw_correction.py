@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from cider_platform.explaining.figure_files import WIDTH
+from cider_platform.explaining.opened import said
 from cider_platform.plots import BLUE, GREEN, GREY, ORANGE
 from cider_platform.report.figures import shortened
 
@@ -45,9 +46,7 @@ def draw_correction(correction: Correction, heading: str) -> Figure:
     for axes in panels[::columns]:
         axes.set_yticks(range(len(classes)), classes)
     panels[0].set_ylim(len(classes) - 0.45, -0.55)
-    missing = "nothing missing"
-    if correction.condition.protocol != "none":
-        missing = str(correction.condition)
+    missing = said(correction.condition)
     lines = [
         shortened(heading, 100),
         shortened(f"{correction.sample.id} ({correction.sample.split}), {missing}", 100),

@@ -38,7 +38,9 @@ def draw_embedding(
     size = min(WIDTH / columns, 3.0)
     figure = Figure(figsize=(WIDTH, 1.2 + (size + 0.7) * len(names)), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr, call-arg]
-    rows = figure.subfigures(len(names), 1, squeeze=False)[:, 0]
+    # The last row has the legend, too.
+    ratios = [1.0] * (len(names) - 1) + [1.0 + 0.3 / size]
+    rows = figure.subfigures(len(names), 1, squeeze=False, height_ratios=ratios)[:, 0]
     classes = CLASS_NAMES[task]
     for number, (row, name) in enumerate(zip(rows, names, strict=True)):
         row.suptitle(shortened(name, 100), fontsize=9)
@@ -58,8 +60,9 @@ def _draw_panel(axes: Axes, panel: Panel, classes: Sequence[str]) -> None:
     for number, name in enumerate(classes):
         colour, marker = _LOOKS.get(name, (colours[number], markers[number]))
         points_N2 = panel.points_N2[panel.labels_N == number]
-        axes.scatter(points_N2[:, 0], points_N2[:, 1], s=13, marker=marker, facecolor=colour, edgecolor="white",
-                     linewidth=0.3, label=name, zorder=3 - 2 * (marker == "o"))  # fmt: skip
+        axes.scatter(points_N2[:, 0], points_N2[:, 1], s=13, marker=marker, facecolor=colour,
+                     edgecolor="white", linewidth=0.3, label=name,
+                     zorder=3 - 2 * (marker == "o"))  # fmt: skip
     found = panel.separation
     axes.set_title(
         f"{panel.condition}\ncentroid {found.centroid:.2f}, silhouette {found.silhouette:.2f}\n"

@@ -27,6 +27,8 @@ _BINS = np.linspace(-1.0, 1.0, 41)
 _CLOSEST = (0.24, 0.055)
 """Two names whose places differ by less, across and down, would lie upon each other."""
 
+_BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.3, "alpha": 0.6}
+
 
 def draw_words(found: Sequence[Association], lines: Sequence[str]) -> Figure:
     """Draw words by their share of positive utterances, and how the differences are distributed.
@@ -78,7 +80,7 @@ def _draw_panel(axes: Axes, each: Association) -> None:
         axes.annotate(shortened(each.vocabulary.word(int(each.token_W[word])), 14), place,
                       xytext=(-4 if is_right else 4, 2), textcoords="offset points", fontsize=7,
                       ha="right" if is_right else "left", zorder=4,
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3, "alpha": 0.6})  # fmt: skip
+                      bbox=_BEHIND)  # fmt: skip
     axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
     axes.set_xlabel("positive among training utterances")
     axes.set_ylabel("positive among test utterances")

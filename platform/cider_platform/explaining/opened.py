@@ -200,7 +200,7 @@ class OpenedRun:
         if path.is_file():
             row = read_json(path)
             split = {"valid": "validation", "test": "the test split"}[row["tau_chosen_on"]]
-            return Tau(float(row["tau"]), f"chosen on {split} under {condition}")
+            return Tau(float(row["tau"]), f"chosen on {split}, {said(condition)}")
         if self.spec.selection.rule == "published":
             raise CiderError(
                 f"run {self.folder.run_id} chooses tau on the test split and was not evaluated "
@@ -208,7 +208,12 @@ class OpenedRun:
             )
         (predictions,) = self.run.predict(self.run.valid, [condition], on_batch).predictions
         answers = self.run.answers(self.run.valid, predictions)
-        return Tau(honest_tau(self.spec, answers), f"chosen on validation under {condition}")
+        return Tau(honest_tau(self.spec, answers), f"chosen on validation, {said(condition)}")
+
+
+def said(condition: Condition) -> str:
+    """Return a condition for people."""
+    return "nothing missing" if condition.protocol == "none" else str(condition)
 
 
 def row_of(view: View, row: int) -> View:
