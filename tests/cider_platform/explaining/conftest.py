@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 from tiny_corpus import write_tiny_corpus
 
+from cider.behaviour import with_behaviour
 from cider.spec import RunSpec
 from cider_platform.explaining.opened import OpenedRun
 from cider_platform.layout import RunFolder
 from cider_platform.trial import Runtime, resolve, train_run
 
 
-def train(runtime, **fields):
+def train(runtime, behaviour="corrected", **fields):
     """Train a tiny run and return its folder."""
     values = {
         "data": {"dataset": "tiny", "alignment": "aligned"},
@@ -24,7 +25,7 @@ def train(runtime, **fields):
     for group, inner in fields.items():
         # Another model has other fields.
         values[group] = inner if "name" in inner else {**values.get(group, {}), **inner}
-    spec = resolve(RunSpec.from_dict(values), runtime)
+    spec = resolve(with_behaviour(RunSpec.from_dict(values), behaviour), runtime)
     list(train_run(spec, runtime))
     return RunFolder.of(runtime.results, spec.run_id)
 
@@ -45,6 +46,12 @@ def tiny(tmp_path_factory):
             model={"fusion": "vanilla"},
             maci={"counterfactual": False},
             loss={"reconstruction": 0.0, "attention": 0.0, "joint": 0.0},
+        ),
+        released=train(
+            runtime,
+            "released",
+            data={"alignment": "unaligned", "task": "seven_class"},
+            model={"name": "cider", "width": 8, "layers": 1, "heads": 2, "wsam": False},
         ),
         late=train(
             runtime,

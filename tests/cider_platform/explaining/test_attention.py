@@ -68,6 +68,16 @@ def test_mean_of_a_split_is_the_mean_over_its_utterances(opened):
     assert told[-1] == (12, 12)
 
 
+def test_frames_of_their_own_length_are_shown_and_attention_to_padding_is_missing(tiny):
+    own = OpenedRun(tiny.released, tiny.runtime)
+    (sample,) = own.find(["test$2"])
+    made = attention_of(own, sample, COMPLETE, LAST)
+    lengths = tuple(int(each[sample.row]) for each in own.store.split("test").lengths)
+    assert made.maps[0].steps == lengths
+    assert len(set(lengths)) > 1
+    assert (made.maps[0].weights_QS.sum(axis=1) < 1 - 1e-3).all()
+
+
 def test_plain_transformer_has_one_subset_and_another_model_none(tiny):
     plain = OpenedRun(tiny.plain, tiny.runtime)
     made = attention_of(plain, plain.find(["test$0"])[0], COMPLETE, LAST)
@@ -108,6 +118,9 @@ def test_command_draws_utterances_and_splits(tiny, run_cli, tmp_path):
         f"{stem}-test_0{part}.{suffix}" for part in ("", "-shares") for suffix in ("png", "svg")
     }
     assert len(out.splitlines()) == 4
+    first = {path: path.read_bytes() for path in (tmp_path / "f").iterdir()}
+    run_cli(*call, "--id", "test$0")
+    assert all(path.read_bytes() == content for path, content in first.items())
     code, out, _ = run_cli(*call, "--split", "test", "--missing", "rmm", "--rate", "0.5", "--json")
     data = json.loads(out)["data"]
     assert (code, data["condition"], len(data["files"])) == (0, "rmm@0.5", 2)

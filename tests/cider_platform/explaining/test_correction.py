@@ -62,6 +62,22 @@ def test_steps_are_what_an_evaluation_stored_with_its_tau(tiny, corrector):
         assert made.label == stored.test.labels_N[number]
 
 
+def test_released_run_that_sees_padding_and_places_is_shown_as_evaluated(tiny):
+    own = OpenedRun(tiny.released, tiny.runtime)
+    evaluate_run(tiny.released, tiny.runtime, [HALF])
+    stored = read_predictions(tiny.released, HALF).test
+    corrector = Corrector(own)
+    for number in (1, 8):
+        made = corrector.correct(own.find([stored.ids[number]])[0], HALF, TAU)
+        expected_C = stored.predictions.log_probs_NC[number]
+        np.testing.assert_allclose(scores(made, "factual"), expected_C, atol=1e-5)
+    assert len(made.classes) == 7
+    with mpl.rc_context(STYLE):
+        figure = draw_correction(made, "run 0123456789abcdef, tiny/unaligned-iid, seven_class")
+        assert outside(figure) == []
+        assert overlapping(figure) == []
+
+
 def test_training_priors_are_those_of_training_mode_and_the_mode_stays(opened, corrector):
     (sample,) = opened.find(["test$3"])
     made = corrector.correct(sample, COMPLETE, TAU)
