@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _INDENT = "  "
-_MEANING = {
+MEANINGS = {
     "prior": "shares of the classes, without looking at the utterance",
     "words": "naive Bayes over the words the model is shown: no model, no order, no sound",
     "without_mcm": "another run, trained without the causal module",
@@ -23,6 +23,7 @@ _MEANING = {
     "counterfactual": "what it says of bias words, sound and picture alone",
     "corrected": "Eq. 25; percent as predict writes them",
 }
+"""Name of every step there is, in order -> what it means, below the table."""
 
 
 def render(correction: Correction, heading: str) -> str:
@@ -41,7 +42,7 @@ def render(correction: Correction, heading: str) -> str:
         lines += _field("counterfactual", correction.texts["counterfactual"])
     lines += _field("true class", label)
     lines += ["", *_table(_step_rows(correction)), ""]
-    lines += [f"{_INDENT}{number}  {_MEANING[step.name]}"
+    lines += [f"{_INDENT}{number}  {MEANINGS[step.name]}"
               for number, step in enumerate(correction.steps, start=1)]  # fmt: skip
     lines += ["", *_field("verdict", _verdict(correction))]
     lines += _field("tau", f"{correction.tau.value:g}, {correction.tau.origin}")
