@@ -52,6 +52,9 @@ class FusionScores:
     """True where a fused step is content, (B, steps)."""
     subsets: tuple[tuple[Modality, ...], ...]
     """The modality subsets that read the scores, each with a softmax over its own keys."""
+    alignment: tuple[Tensor, Tensor] | None = None
+    """What each text step reads of the frames of audio and vision, (B, T, S) each, where a model
+    brings them to text length (WSAM); otherwise None."""
 
 
 @dataclass(frozen=True, slots=True)

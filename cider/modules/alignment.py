@@ -37,6 +37,26 @@ class WordAlignment(nn.Module):
                 the output projection.
             valid_BS: True at frames that are not padding.
         """
+        weights_BTS, attend_BT1 = self._attend(text_BTD, frames_BSD, words_BT, valid_BS)
+        aligned_BTD = (weights_BTS @ self.value(frames_BSD)) * attend_BT1
+        out_BTD: Tensor = self.out(aligned_BTD)
+        return out_BTD
+
+    def weights(
+        self, text_BTD: Tensor, frames_BSD: Tensor, words_BT: BoolTensor, valid_BS: BoolTensor
+    ) -> Tensor:
+        """Return what every text position reads, (B, T, S), for looking at.
+
+        Rows of words add up to 1; those of other positions, and of an utterance without frames, are
+        0. The arguments are those of ``forward``.
+        """
+        weights_BTS, attend_BT1 = self._attend(text_BTD, frames_BSD, words_BT, valid_BS)
+        return weights_BTS * attend_BT1
+
+    def _attend(
+        self, text_BTD: Tensor, frames_BSD: Tensor, words_BT: BoolTensor, valid_BS: BoolTensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the weights (B, T, S), and which text positions read at all (B, T, 1)."""
         q_BTD = self.query(text_BTD) / math.sqrt(text_BTD.shape[-1])
         logits_BTS = q_BTD @ self.key(frames_BSD).transpose(1, 2)
         logits_BTS = logits_BTS.masked_fill(
@@ -45,9 +65,7 @@ class WordAlignment(nn.Module):
         weights_BTS = logits_BTS.softmax(dim=-1)
         # An utterance without frames attends to nothing at all, not to its padding.
         attend_BT1 = (words_BT & valid_BS.any(dim=-1, keepdim=True)).unsqueeze(-1)
-        aligned_BTD = (weights_BTS @ self.value(frames_BSD)) * attend_BT1
-        out_BTD: Tensor = self.out(aligned_BTD)
-        return out_BTD
+        return weights_BTS, attend_BT1
 
 
 def word_positions(valid_BT: BoolTensor) -> BoolTensor:

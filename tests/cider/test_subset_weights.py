@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cider.modality import SUBSETS, Modality
+from cider.modules.alignment import WordAlignment, word_positions
 from cider.modules.encoder import FusionLayer, stack
 from cider.modules.fusion import CompositeAttention
 from cider.modules.subset_weights import key_shares, subset_steps, subset_weights
@@ -67,6 +68,21 @@ def test_padded_keys_get_no_weight(attention, sequence, content):
     weights = subset_weights(scores, LENGTHS, tuple(Modality))
     assert (weights[1][..., ~content[1]] == 0).all()
     assert (weights[0] > 0).all()
+
+
+def test_weights_of_word_alignment_rebuild_its_output_and_skip_what_is_no_word():
+    torch.manual_seed(6)
+    module = WordAlignment(8)
+    text, frames = torch.randn(2, 5, 8), torch.randn(2, 7, 8)
+    valid_text, valid = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 7, dtype=torch.bool)
+    valid_text[1, 4], valid[0, 5:], valid[1] = False, False, False
+    words = word_positions(valid_text)
+    weights = module.weights(text, frames, words, valid)
+    rebuilt = module.out(weights @ module.value(frames))
+    torch.testing.assert_close(rebuilt, module(text, frames, words, valid))
+    assert (weights[0][:, 5:] == 0).all()
+    torch.testing.assert_close(weights.sum(dim=-1)[0], words[0].float())
+    assert (weights[1] == 0).all()  # an utterance without frames
 
 
 def test_scores_of_all_layers_end_with_those_of_a_forward_pass(sequence):

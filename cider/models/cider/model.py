@@ -145,13 +145,7 @@ class CiderBackbone(Backbone):
         self, view: View, text_BTF: Tensor
     ) -> tuple[PerModality[Tensor], PerModality[BoolTensor]]:
         """Return temporal features H (B, T, D) per modality and which steps of them are content."""
-        inputs = PerModality(text_BTF, view.audio_BSF, view.vision_BSF)
-        x = {  # Eq. 3
-            modality: self.projections[modality.value](inputs[modality].transpose(1, 2)).transpose(
-                1, 2
-            )
-            for modality in Modality
-        }
+        x = self._project(view, text_BTF)
         valid = view.valid
         if self.align_words:
             words_BT = word_positions(valid.text)
@@ -164,6 +158,16 @@ class CiderBackbone(Backbone):
             self.recurrences[modality.value](x[modality])[0] for modality in Modality
         ]  # Eq. 5
         return PerModality(*states), valid
+
+    def _project(self, view: View, text_BTF: Tensor) -> dict[Modality, Tensor]:
+        """Return projections X (B, S, D) of every modality at its own length (Eq. 3)."""
+        inputs = PerModality(text_BTF, view.audio_BSF, view.vision_BSF)
+        return {
+            modality: self.projections[modality.value](inputs[modality].transpose(1, 2)).transpose(
+                1, 2
+            )
+            for modality in Modality
+        }
 
     def _fuse(
         self, states: PerModality[Tensor], valid: PerModality[BoolTensor], rows: slice | Tensor
@@ -184,7 +188,7 @@ class CiderBackbone(Backbone):
         return x_BLD, lengths, valid_BL  # type: ignore[return-value]
 
     def fusion_scores(self, view: View, text_BTF: Tensor) -> FusionScores:
-        """Return the scores of every fusion layer for one view."""
+        """Return the scores of every fusion layer for one view, and WSAM's weights."""
         states, valid = self._compress(view, text_BTF)
         x_BLD, lengths, valid_BL = self._fused_input(states, valid, _rows(view))
         return FusionScores(
@@ -193,7 +197,19 @@ class CiderBackbone(Backbone):
             valid,
             # A plain transformer has one attention over everything.
             SUBSETS if self.config.fusion == "mct" else SUBSETS[:1],
+            self._alignment_weights(view, text_BTF) if self.align_words else None,
         )
+
+    def _alignment_weights(self, view: View, text_BTF: Tensor) -> tuple[Tensor, Tensor]:
+        """Return WSAM's weights of audio and vision, (B, T, S) each (Eq. 4)."""
+        x, words_BT = self._project(view, text_BTF), word_positions(view.valid.text)
+        audio_BTS, vision_BTS = (
+            self.alignments[modality.value].weights(  # type: ignore[operator]
+                x[Modality.TEXT], x[modality], words_BT, view.valid[modality]
+            )
+            for modality in FRAMES
+        )
+        return audio_BTS, vision_BTS
 
     def _with_positions(self, x_BLD: Tensor, lengths: list[int], rows: slice | Tensor) -> Tensor:
         if self.config.positions == "batch_index":

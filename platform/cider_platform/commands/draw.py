@@ -126,7 +126,7 @@ def _draw_sample(
     opened: OpenedRun,
     lines: Title,
 ) -> list[Path]:
-    from cider_platform.explaining.draw_attention import draw_maps
+    from cider_platform.explaining.draw_attention import draw_frames, draw_maps
     from cider_platform.explaining.figure_files import file_name, write_both
     from cider_platform.explaining.words import vocabulary_of
 
@@ -135,6 +135,9 @@ def _draw_sample(
     heading = lines(f"{sample.id} ({sample.split})")
     name = f"{stem}-{file_name(sample.id)}"
     files = write_both(out, name, lambda: draw_maps(made, words, heading))
+    if made.frames:
+        named = [heading[0], f"{sample.id} ({sample.split}): frames that each word reads (WSAM)"]
+        files += write_both(out, f"{name}-frames", lambda: draw_frames(made, words, named))
     return files + _draw_shares(out, f"{name}-shares", made.shares, heading)
 
 

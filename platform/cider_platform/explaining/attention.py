@@ -78,8 +78,10 @@ class SampleAttention:
     head: int
     """From 1; 0 is the mean over heads."""
     words: list[int]
-    """Token ids of the text steps, start and end token included; empty where text is compressed
-    otherwise."""
+    """Token ids of the text steps, start and end token included."""
+    frames: dict[Modality, np.ndarray]
+    """What each text step reads of the frames of audio and vision, float64 (steps, frames), where
+    they are brought to text length (WSAM); otherwise empty."""
 
 
 def attention_of(
@@ -120,8 +122,26 @@ def attention_of(
             )
         )
     sums_GMM, counts_GMM = _sums(found, scores_BHLL)
-    words = view.token_ids_BT[view.valid.text].tolist()
-    return SampleAttention(maps, _shares(found, sums_GMM, counts_GMM, 1), layer, choice.head, words)
+    return SampleAttention(
+        maps=maps,
+        shares=_shares(found, sums_GMM, counts_GMM, 1),
+        layer=layer,
+        head=choice.head,
+        words=view.token_ids_BT[view.valid.text].tolist(),
+        frames=_frames(found, view),
+    )
+
+
+def _frames(found: FusionScores, view: View) -> dict[Modality, np.ndarray]:
+    if found.alignment is None:
+        return {}
+    steps_T = view.valid.text[0]
+    return {
+        modality: weights_BTS[0][steps_T][:, view.valid[modality][0]].double().cpu().numpy()
+        for modality, weights_BTS in zip(
+            (Modality.AUDIO, Modality.VISION), found.alignment, strict=True
+        )
+    }
 
 
 def mean_shares(

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cider.modality import Modality
 from cider_platform.explaining.attention import name_of
@@ -104,6 +105,39 @@ def _draw_words(axes: Axes, each: SubsetMap, words: Sequence[str], scale: Normal
     axes.tick_params(length=0)
     axes.set_title(f"subset {name_of(each.subset)}: what each word gets", fontsize=9)
     axes.grid(visible=False)
+
+
+def draw_frames(attention: SampleAttention, words: Sequence[str], lines: Sequence[str]) -> Figure:
+    """Draw which frames of audio and vision every word reads where WSAM aligns them.
+
+    Args:
+        attention: of one utterance.
+        words: the tokens of its text.
+        lines: heading.
+    """
+    shown = slice(1, -1)  # the start and the end token read no frames
+    names = [shortened(word, 14) for word in words[shown]]
+    height = 1.6 + 0.16 * min(max(len(names), 6), _MOST_WORDS)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    panels = figure.subplots(1, len(attention.frames), squeeze=False, sharey=True)[0]
+    for axes, (modality, weights_TS) in zip(panels, attention.frames.items(), strict=True):
+        relative_TS = weights_TS[shown] * weights_TS.shape[1]
+        if relative_TS.size:
+            top = max(1.25, float(np.quantile(relative_TS, _ENDS[1])))
+            image = axes.imshow(relative_TS, cmap=COLOURS, vmin=0, vmax=top, aspect="auto",
+                                interpolation="nearest")  # fmt: skip
+            bar = figure.colorbar(image, ax=axes, extend="max", location="bottom", shrink=0.7)
+            bar.set_label("attention, 1: even", fontsize=8)
+            bar.outline.set_visible(False)
+            bar.ax.tick_params(labelsize=7)
+        axes.set_title(f"{weights_TS.shape[1]} {modality.value} frames", fontsize=9)
+        axes.tick_params(length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.grid(visible=False)
+    if len(names) <= _MOST_WORDS:
+        panels[0].set_yticks(range(len(names)), names, fontsize=7)
+    figure.suptitle("\n".join(shortened(line, 100) for line in lines), fontsize=10)
+    return figure
 
 
 def draw_shares(shares: Shares, lines: Sequence[str]) -> Figure:

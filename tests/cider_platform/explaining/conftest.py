@@ -47,6 +47,7 @@ def tiny(tmp_path_factory):
             maci={"counterfactual": False},
             loss={"reconstruction": 0.0, "attention": 0.0, "joint": 0.0},
         ),
+        unaligned=train(runtime, data={"dataset": "tiny", "alignment": "unaligned"}),
         released=train(
             runtime,
             "released",

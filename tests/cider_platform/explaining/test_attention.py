@@ -13,7 +13,7 @@ from cider.condition import Condition
 from cider.errors import CiderError, UsageError
 from cider.modality import SUBSETS, Modality
 from cider_platform.explaining.attention import Choice, attention_of, mean_shares
-from cider_platform.explaining.draw_attention import draw_maps, draw_shares
+from cider_platform.explaining.draw_attention import draw_frames, draw_maps, draw_shares
 from cider_platform.explaining.opened import COMPLETE, OpenedRun
 from cider_platform.plots import STYLE
 
@@ -76,6 +76,24 @@ def test_frames_of_their_own_length_are_shown_and_attention_to_padding_is_missin
     assert made.maps[0].steps == lengths
     assert len(set(lengths)) > 1
     assert (made.maps[0].weights_QS.sum(axis=1) < 1 - 1e-3).all()
+
+
+def test_frames_that_words_read_are_shown_where_wsam_aligns_them(tiny, opened):
+    own = OpenedRun(tiny.unaligned, tiny.runtime)
+    (sample,) = own.find(["test$3"])
+    made = attention_of(own, sample, COMPLETE, LAST)
+    text, *frames = (int(each[sample.row]) for each in own.store.split("test").lengths)
+    assert [each.shape for each in made.frames.values()] == [(text, count) for count in frames]
+    is_word = np.r_[0.0, np.ones(text - 2), 0.0]
+    for weights_TS in made.frames.values():
+        np.testing.assert_allclose(weights_TS.sum(axis=1), is_word, atol=1e-6)
+    assert made.maps[0].steps == (text, text, text)
+    with mpl.rc_context(STYLE):
+        words = ["extraordinarily"] * text
+        figure = draw_frames(made, words, ["run", "test$3 (test): frames that each word reads"])
+        assert outside(figure) == []
+        assert overlapping(figure) == []
+    assert attention_of(opened, opened.find(["test$3"])[0], COMPLETE, LAST).frames == {}
 
 
 def test_plain_transformer_has_one_subset_and_another_model_none(tiny):
