@@ -1,6 +1,6 @@
 """How words go with labels in the training and the test split of corpora: what OOD changes.
 
-The measure is ``cider.data.word_shift``'s, by which ``data resplit`` makes OOD test splits. Test
+The measure is ``cider.data.word_shift``'s, by which ``data split-ood`` makes test splits. Test
 labels are read by leave of a frozen run of each corpus.
 
 Shapes: N utterances, W words.
