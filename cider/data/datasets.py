@@ -92,6 +92,15 @@ def refuse_reserved_name(dataset: str) -> None:
         )
 
 
+def import_command(key: StoreKey) -> str:
+    """Return the command that imports a corpus of this name; PATH is the user's."""
+    words = ["cider-platform data import PATH --dataset", key.dataset]
+    words += ["--alignment", key.alignment] if key.distribution != "cross_dataset" else []
+    words += ["--distribution", key.distribution] if key.distribution != "iid" else []
+    words += ["--task", key.task] if key.task != "any" else []
+    return " ".join(words)
+
+
 def missing_message(root: Path, key: StoreKey) -> str:
     """Return the sentences that say how to get a corpus that is not stored."""
     corpus = f"{key.dataset} ({key.alignment}, {key.distribution})"
@@ -100,7 +109,7 @@ def missing_message(root: Path, key: StoreKey) -> str:
             f"{corpus} is not in the feature store {root}. CMU-{key.dataset.upper()} features are "
             "the pickles published by the MMSA project (aligned_50.pkl and unaligned_50.pkl; "
             "CIDer's own OOD and cross-dataset files are read too); once downloaded, import them "
-            f"with `cider-platform data import PATH --dataset {key.dataset}`. "
+            f"with `{import_command(key)}`. "
             f"`--dataset synthetic-{key.dataset}` runs without any download"
         )
     stored = [f"{path.parent.name}/{path.name}" for path in corpus_folders(root)]

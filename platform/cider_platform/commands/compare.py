@@ -33,19 +33,20 @@ def compare(
             metavar="MODEL",
         ),
     ] = "",
-    only: Annotated[
+    where: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PATH=VALUE",
-            help="Only runs whose spec has this value, e.g. model.positions=batch_index; may be "
-            "given many times.",
+            metavar="CONDITION",
+            help="Only runs that meet it, as runs list takes it, e.g. "
+            "model.positions=batch_index; may be given many times.",
+            show_default=False,
         ),
     ] = None,
     synthetic: Annotated[
         bool,
         typer.Option(
             help="Take runs on synthetic-mosi and synthetic-mosei in place of those on the real "
-            "corpora; every row is marked and gets no verdict."
+            "corpora; every row says that it is not comparable."
         ),
     ] = False,
     form: Annotated[Format, typer.Option("--format", help="How to print it.")] = "text",
@@ -68,7 +69,7 @@ def compare(
     printed = _models_of(table)
     for name in [*(model or ()), *filter(None, [against])]:
         lookup(f"model in {table}", name, printed)
-    ours = OurRuns(results_root(results), synthetic=synthetic, only=_pairs(only or []))
+    ours = OurRuns.read(results_root(results), synthetic=synthetic, where=where or ())
     wanted = [*model, against] if model and against else model or []
     found = compare_table(table, ours, models=wanted)
     if against:
@@ -76,7 +77,7 @@ def compare(
     if json or form == "json":
         emit_json("compare", found.to_dict())
     elif form == "text":
-        _print(found)
+        print_comparison(found)
     else:
         writers = {"md": render.markdown, "csv": render.comma_separated, "latex": render.latex}
         sys.stdout.write(writers[form](found))
@@ -88,19 +89,8 @@ def _models_of(table: str) -> dict[str, str]:
     return {each.model: each.model for each in cells(table)}
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
-    from cider.errors import UsageError
-
-    pairs = {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        if not (path and equals):
-            raise UsageError(f"--only must be PATH=VALUE, e.g. model.layers=2, got {text!r}")
-        pairs[path] = value
-    return pairs
-
-
-def _print(found: Comparison) -> None:
+def print_comparison(found: Comparison) -> None:
+    """Print a comparison as a table, its notes and what evaluations it lacks on stderr."""
     from cider_platform.evidence.render import RIGHT, headings_and_cells, title_of
     from cider_platform.output import emit_table, say
 

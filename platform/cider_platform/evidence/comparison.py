@@ -2,21 +2,22 @@
 
 How a verdict is reached, for each of the two selections by itself:
 
-========================== =========================================================================
-verdict                    when
-========================== =========================================================================
-``not run``                no complete run fits the cell
-``no such model``          the published model is not among the models here
-``not of runs``            table VI: what a model costs is not measured by its runs
-``several configurations`` runs fit, but were selected by scores that do not compare
-``not evaluated``          runs fit, and none has the evaluations that the cell needs
-``synthetic``              the runs are on a generated corpus: no statement about the published one
-``one seed: no interval``  one seed is evaluated, and one number has no interval
-``equal seeds``            every seed has the same value, so they say nothing of other seeds
-``within``                 0 lies in the interval of the difference, widened by the rounding of the
-                           printed number
-``above``, ``below``       the whole interval lies above or below 0 by more than that rounding
-========================== =========================================================================
+================================ ==============================================================
+verdict                          when
+================================ ==============================================================
+``not run``                      no complete run fits the cell
+``no such model``                the published model is not among the models here
+``not of runs``                  table VI: what a model costs is measured by ``complexity``
+``several configurations``       runs fit, but were selected by scores that do not compare
+``not evaluated``                runs fit, and none has the evaluations that the cell needs
+``synthetic: not comparable``    the runs are on a generated corpus: no difference, no test
+``other corpus: not comparable`` the runs are on a corpus put in the published one's place
+``one seed: no interval``        one seed is evaluated, and one number has no interval
+``equal seeds``                  every seed has the same value, and says nothing of others
+``within``                       0 lies in the interval of the difference, widened by the
+                                 rounding of the printed number
+``above``, ``below``             the whole interval lies above or below 0 by more than that
+================================ ==============================================================
 
 The interval is the 95 % BCa interval of the mean difference over seeds. The published number is
 taken as exact: of its own error over seeds nothing was published.
@@ -141,6 +142,13 @@ class Comparison:
         """Return what must be read with the stars: number of tests, smallest p, seeds needed."""
         found = [row.by(rule) for row in self.rows if row.by(rule).adjusted_p is not None]
         if not found:
+            others = [ours for row in self.rows if (ours := row.by(rule).ours).incomparable]
+            if others:
+                return [
+                    f"{len(others)} cells are of another corpus than the published one "
+                    f"({', '.join(self.marks)}): their numbers are not comparable with the "
+                    "published ones, so there is no difference and no test"
+                ]
             return ["no test: it takes two evaluated seeds of a cell"]
         smallest = [each.compared.test.smallest_p for each in found if each.compared]
         text = family_note(smallest, seeds="seeds", family="the table")
@@ -191,11 +199,12 @@ def compare_table(table: str, ours: OurRuns, *, models: Sequence[str] = ()) -> C
 def _with_published(cell: Cell, ours: Ours) -> Against:
     if not ours.values:
         return Against(ours=ours, compared=None, verdict=ours.state)
+    if ours.incomparable:
+        # Another corpus says nothing of what was measured on the published one.
+        return Against(ours=ours, compared=None, verdict=ours.incomparable)
     values = [ours.values[seed] for seed in sorted(ours.values)]
     compared = compare_with_constant(values, cell.value)
-    # A generated corpus says nothing of what was measured on the real one.
-    verdict = "synthetic" if "synthetic" in ours.marks else _verdict(compared, cell.margin)
-    return Against(ours=ours, compared=compared, verdict=verdict)
+    return Against(ours=ours, compared=compared, verdict=_verdict(compared, cell.margin))
 
 
 def _verdict(compared: PairedSeeds, margin: float = 0.0) -> str:

@@ -15,14 +15,12 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
-from cider.errors import UsageError
 from cider.models import names
 from cider.published.tables import COMPLEXITY
 from cider.significance import SeedSummary, summarise
-from cider.spec import RunSpec
 from cider_platform.evidence.paper_runs import WantedRun, wanted_run
 from cider_platform.evidence.quantity import Quantity, Tested, metrics_by_condition
-from cider_platform.results import RunRecord, all_runs
+from cider_platform.results import RunRecord, find_runs
 from cider_platform.tables import flat
 
 if TYPE_CHECKING:
@@ -39,6 +37,8 @@ State = Literal[
 ]
 
 PERCENT = 100.0
+SYNTHETIC = "synthetic: not comparable"
+OTHER_CORPUS = "other corpus: not comparable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,9 @@ class Ours:
     seeds: tuple[int, ...] = ()
     """Seeds of those runs."""
     marks: tuple[str, ...] = ()
-    """``synthetic``, ``published selection``, ``imported weights``."""
+    """``synthetic``, ``published selection``, ``imported weights``, ``tiny in place of mosi``."""
+    incomparable: str = ""
+    """Why the numbers say nothing of the published one; empty: they do."""
     evaluate: tuple[str, ...] = ()
     """Commands that make the evaluations that are missing."""
 
@@ -101,35 +103,55 @@ class _Run:
 
 
 class OurRuns:
-    """The complete runs of a results root, asked for what they have for cells.
+    """Complete runs, asked for what they have for cells.
 
     Args:
-        results: results root.
+        records: runs; those that are not complete count nothing.
         synthetic: take the runs on generated corpora in place of those on real ones; they then
             stand for the real corpus they imitate, and are marked.
-        only: further fields that a run must have, text by dotted path.
-
-    Raises:
-        UsageError: if no run has a field of ``only``.
+        corpora: published corpus -> the dataset whose runs stand for it, whatever it is; those on
+            another one than the published are marked. None: by name.
     """
 
     def __init__(
-        self, results: Path, *, synthetic: bool = False, only: Mapping[str, str] | None = None
+        self,
+        records: Sequence[RunRecord],
+        *,
+        synthetic: bool = False,
+        corpora: Mapping[str, str] | None = None,
     ) -> None:
         self.synthetic = synthetic
+        self._corpora = corpora
         self._models = frozenset(names())
-        self._only = dict(only or {})
-        complete = _complete(results)
-        _check_fields(self._only, complete)
-        self._runs = [run for run in complete if self._is_in(run)]
+        complete = [
+            _Run(record, dict(flat(record.spec)))
+            for record in records
+            if record.state == "COMPLETE"
+        ]
+        self._runs = [
+            run
+            for run in complete
+            if corpora is not None or ("synthetic" in run.record.marks) == synthetic
+        ]
         self._groups: dict[tuple[str, Rule], list[list[_Run]]] = {}
         self._evaluations: dict[str, Tested] = {}
 
-    def _is_in(self, run: _Run) -> bool:
-        is_synthetic = "synthetic" in run.record.marks
-        return is_synthetic == self.synthetic and all(
-            str(run.spec.get(path)).lower() == text.lower() for path, text in self._only.items()
-        )
+    @classmethod
+    def read(
+        cls, results: Path, *, synthetic: bool = False, where: Sequence[str] = ()
+    ) -> OurRuns:
+        """Return the complete runs of a results root.
+
+        Args:
+            results: results root.
+            synthetic: as for the class.
+            where: conditions that the runs must meet, as ``runs list --where`` takes them.
+
+        Raises:
+            UsageError: for a condition that is none, or a field that no run has.
+            NothingMatchedError: for a field of an evaluation that no run has.
+        """
+        return cls([record for record, _ in find_runs(results, where)], synthetic=synthetic)
 
     def of(self, cell: Cell, rule: Rule) -> Ours:
         """Return what our runs with a selection rule have for a cell."""
@@ -155,6 +177,10 @@ class OurRuns:
         )
         return self._measured(cell, chosen)
 
+    def spec_of(self, run: str) -> dict[str, Any]:
+        """Return the spec of one of the runs, as JSON values."""
+        return next(each.record.spec for each in self._runs if each.record.run_id == run)
+
     def _fitting(self, wanted: WantedRun, rule: Rule) -> list[list[_Run]]:
         """Return the runs that fit, by configuration, each by seed."""
         key = (repr(wanted), rule)
@@ -164,7 +190,7 @@ class OurRuns:
                 if (
                     run.rule == rule
                     and wanted.fits(run.spec)
-                    and self._corpus(run.spec["data.dataset"]) == wanted.dataset
+                    and self._stands_for(run.spec["data.dataset"], wanted.dataset)
                 ):
                     groups.setdefault(run.configuration, []).append(run)
             self._groups[key] = [
@@ -172,9 +198,13 @@ class OurRuns:
             ]
         return self._groups[key]
 
-    def _corpus(self, dataset: str) -> str:
-        """Return the corpus a dataset stands for: ``mosei`` for ``synthetic-mosei-x0.1``."""
-        return dataset.split("-")[1] if self.synthetic and "-" in dataset else dataset
+    def _stands_for(self, dataset: str, corpus: str) -> bool:
+        """Return whether runs on a dataset count: ``synthetic-mosei-x0.1`` can be for mosei."""
+        if self._corpora is not None:
+            return dataset == self._corpora.get(corpus, corpus)
+        return corpus == (
+            dataset.split("-")[1] if self.synthetic and "-" in dataset else dataset
+        )
 
     def _measured(self, cell: Cell, group: Sequence[_Run]) -> Ours:
         quantity = Quantity.of(cell)
@@ -186,12 +216,20 @@ class OurRuns:
                 lacking.append(quantity.command(run.record.run_id))
             else:
                 values[int(run.spec["seed"])] = PERCENT * value
+        marks = dict.fromkeys(mark for run in group for mark in _marks(run))
+        dataset, incomparable = group[0].spec["data.dataset"], ""
+        if dataset != cell.train and self._corpora is not None:
+            marks[f"{dataset} in place of {cell.train}"] = None
+            incomparable = OTHER_CORPUS
+        if "synthetic" in marks:
+            incomparable = SYNTHETIC
         return Ours(
             state="measured" if values else "not evaluated",
             values=values,
             runs=tuple(run.record.run_id for run in group),
             seeds=tuple(int(run.spec["seed"]) for run in group),
-            marks=tuple(dict.fromkeys(mark for run in group for mark in _marks(run))),
+            marks=tuple(marks),
+            incomparable=incomparable,
             evaluate=tuple(lacking),
         )
 
@@ -201,23 +239,5 @@ class OurRuns:
         return self._evaluations[record.run_id]
 
 
-def _complete(results: Path) -> list[_Run]:
-    return [
-        _Run(record, dict(flat(record.spec)))
-        for record in all_runs(results)
-        if record.state == "COMPLETE"
-    ]
-
-
 def _marks(run: _Run) -> list[str]:
     return [*run.record.marks, *(["imported weights"] if run.is_imported else [])]
-
-
-def _check_fields(only: Mapping[str, str], runs: Sequence[_Run]) -> None:
-    known = set(dict(flat(RunSpec().to_dict()))).union(*(run.spec for run in runs))
-    for path in only:
-        if path not in known:
-            raise UsageError(
-                f"no run has a field {path!r}; fields are named as for --set, e.g. model.layers or "
-                "training.batch_size"
-            )

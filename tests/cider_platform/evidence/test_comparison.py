@@ -16,7 +16,7 @@ EIGHT = [0.66, 0.67, 0.665, 0.675, 0.668, 0.672, 0.669, 0.671]
 
 
 def compared(made_up, table="V", models=(), **options):
-    return compare_table(table, OurRuns(made_up.results, **options), models=models)
+    return compare_table(table, OurRuns.read(made_up.results, **options), models=models)
 
 
 def row_of(comparison, metric="acc2", model="CIDer"):
@@ -72,12 +72,14 @@ def test_the_two_selections_stand_beside_each_other(made_up):
     assert honest.marks == ()
 
 
-def test_synthetic_runs_get_numbers_and_no_verdict(made_up):
+def test_synthetic_runs_get_numbers_and_neither_difference_nor_verdict(made_up):
     made_up.seeds(EIGHT, synthetic=True)
     row = row_of(compared(made_up, synthetic=True))
-    assert row.validation.compared is not None
-    assert row.validation.verdict == "synthetic"
+    assert row.validation.ours.summary.num_seeds == 8
+    assert row.validation.compared is None
+    assert row.validation.verdict == "synthetic: not comparable"
     found = compared(made_up, synthetic=True)
+    assert "not comparable with the published ones" in found.notes()[0]
     assert found.to_dict()["marks"] == ["synthetic"]
     for write in (render.markdown, render.latex):
         assert "[synthetic]" in write(found)
@@ -200,11 +202,12 @@ def test_command_shows_tables_of_several_corpora_and_units(made_up, run_cli):
         (["table3"], "unknown table 'table3'"),
         (["table5", "--model", "Cider"], "unknown model in table5 'Cider'"),
         (["table5", "--against", "w/o all"], "unknown model in table5 'w/o all'"),
-        (["table5", "--only", "layers"], "--only must be PATH=VALUE"),
-        (["table5", "--only", "model.layer=2"], "no run has a field 'model.layer'"),
+        (["table5", "--where", "layers"], "a condition is FIELD=VALUE"),
+        (["table5", "--where", "model.layer=2"], "no run has a field 'model.layer'"),
     ],
 )
 def test_command_refuses_what_it_does_not_know(made_up, run_cli, arguments, message):
+    made_up.run()
     code, out, err = run_cli("compare", *arguments, "--results", made_up.results)
     assert (code, out) == (2, "")
     assert message in err
@@ -212,4 +215,4 @@ def test_command_refuses_what_it_does_not_know(made_up, run_cli, arguments, mess
 
 def test_unknown_table_is_refused_before_runs_are_read(tmp_path):
     with pytest.raises(UsageError, match="known: table4"):
-        compare_table("table1", OurRuns(tmp_path))
+        compare_table("table1", OurRuns.read(tmp_path))

@@ -17,7 +17,7 @@ RATES = [step / 10 for step in range(11)]
 
 
 def of(made_up, place, rule="validation", **options):
-    return OurRuns(made_up.results, **options).of(place, rule)
+    return OurRuns.read(made_up.results, **options).of(place, rule)
 
 
 def test_cell_without_a_fitting_run_is_not_run(made_up):
@@ -79,7 +79,7 @@ def test_scores_that_do_not_compare_choose_nothing(made_up):
     found = of(made_up, AREA)
     assert found.state == "several configurations"
     assert set(found.runs) == set(runs)
-    assert of(made_up, AREA, only={"selection.rates": "[0.0]"}).state == "measured"
+    assert of(made_up, AREA, where=["selection.rates!=0.5"]).state == "measured"
 
 
 def test_imported_weights_stand_for_the_published_selection_where_nothing_else_does(made_up):
@@ -96,7 +96,7 @@ def test_synthetic_runs_stand_only_where_they_are_asked_for_and_are_marked(made_
     made_up.seeds([0.6], data={"dataset": "synthetic-mosi-x0.5"}, synthetic=True)
     made_up.seeds([0.9], synthetic=True)  # a generated corpus under a real name
     assert of(made_up, AREA).state == "not run"
-    found = of(made_up, AREA, synthetic=True, only={"data.dataset": "synthetic-mosi-x0.5"})
+    found = of(made_up, AREA, synthetic=True, where=["dataset=synthetic-mosi-x0.5"])
     assert found.values == pytest.approx({1: 60.0})
     assert found.marks == ("synthetic",)
 

@@ -8,7 +8,7 @@ from cider_platform.evidence.reproduce import work_for
 
 
 def work(made_up, table="V", models=("CIDer", "w/o MCM"), **options):
-    comparison = compare_table(table, OurRuns(made_up.results), models=models)
+    comparison = compare_table(table, OurRuns.read(made_up.results), models=models)
     return work_for(comparison, **options)
 
 
