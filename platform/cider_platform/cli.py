@@ -30,6 +30,7 @@ from cider_platform.commands import (
     plan,
     predict,
     report,
+    reproduce,
     runs,
     runs_over_seeds,
     runs_significance,
@@ -68,6 +69,7 @@ app.command("cancel")(grids.cancel)
 app.command("logs")(leftovers.logs)
 app.command("gc")(leftovers.gc)
 app.command("compare")(compare.compare)
+app.command("reproduce")(reproduce.reproduce)
 app.command("report")(report.report)
 app.command("figures")(report.figures)
 app.add_typer(draw.app, name="draw")

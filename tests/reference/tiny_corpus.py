@@ -11,7 +11,9 @@ MAX_LENGTHS = {"text": 8, "audio": 12, "vision": 15}
 VOCABULARY = 140
 
 
-def write_tiny_corpus(root, dataset="tiny", alignment="unaligned", distribution="iid", seed=0):
+def write_tiny_corpus(
+    root, dataset="tiny", alignment="unaligned", distribution="iid", seed=0, *, synthetic=True
+):
     """Write the corpus below ``root`` and return its folder."""
     key = StoreKey(dataset=dataset, alignment=alignment, distribution=distribution)
     max_lengths = MAX_LENGTHS if alignment == "unaligned" else dict.fromkeys(MAX_LENGTHS, 8)
@@ -24,7 +26,7 @@ def write_tiny_corpus(root, dataset="tiny", alignment="unaligned", distribution=
         max_lengths=max_lengths,
         source={"file": "none", "format": "test", "sha256": "", "bytes": 0},
         default_encoder="scratch",
-        synthetic=True,
+        synthetic=synthetic,
     ) as writer:
         for split, count in COUNTS.items():
             writer.add(split, **utterances(split, count, alignment, max_lengths, rng))

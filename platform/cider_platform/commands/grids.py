@@ -136,7 +136,7 @@ def run(
         return
     outcome = None
     if missing or searches:
-        _confirm(yes)
+        confirm(yes)
         outcome = _drive(
             grid, wanted_job, roots, slots=slots, device=device, address=address,
             retry_failed=retry_failed, copy_to=copy_to,
@@ -169,7 +169,8 @@ def open_searches(grid: Grid, results: Path) -> int:
     return sum(standing(results, cell).state not in ("done", "failed") for cell in cells)
 
 
-def _confirm(yes: bool) -> None:
+def confirm(yes: bool) -> None:
+    """Ask on a terminal whether to go on, unless that was answered."""
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
         typer.confirm("run this now?", default=True, abort=True, err=True)
 

@@ -73,25 +73,43 @@ def report(
 
     Example: cider-platform report smoke --out smoke.html
     """
-    from cider.errors import UsageError
-    from cider_platform.layout import write_text_atomic
     from cider_platform.output import emit_line, say
-    from cider_platform.report.page import page
-    from cider_platform.report.writers import WRITERS
 
-    chosen = form or ENDINGS.get(out.suffix.lower())
-    if chosen is None:
+    check_out(out, form)
+    made = read_report(results, what, where, metric, against)
+    write_report(made, out, form)
+    emit_line(str(out))
+    for note in made.notes():
+        say(note)
+
+
+def check_out(out: Path | None, form: Format | None) -> None:
+    """Refuse a file that a report cannot be written to; nothing is written yet.
+
+    Raises:
+        UsageError: for a folder, or an ending that says no format where none is given.
+    """
+    from cider.errors import UsageError
+
+    if out is None:
+        return
+    if form is None and out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"the ending of --out says the format, one of {', '.join(ENDINGS)}, got {str(out)!r}; "
             "or give --format"
         )
     if out.is_dir():
         raise UsageError(f"--out must be a file, got the folder {str(out)!r}")
-    made = read_report(results, what, where, metric, against)
+
+
+def write_report(made: Report, out: Path, form: Format | None) -> None:
+    """Write a report in the format that is given, or that the file's ending says."""
+    from cider_platform.layout import write_text_atomic
+    from cider_platform.report.page import page
+    from cider_platform.report.writers import WRITERS
+
+    chosen = form or ENDINGS[out.suffix.lower()]
     write_text_atomic(out, page(made) if chosen == "html" else WRITERS[chosen](made))
-    emit_line(str(out))
-    for note in made.notes():
-        say(note)
 
 
 def read_report(
@@ -104,10 +122,18 @@ def read_report(
     """Return the report that options ask for."""
     from cider_platform.report.data import build
     from cider_platform.report.gather import gather
+    from cider_platform.report.published import published_beside
     from cider_platform.roots import results_root
 
     found = gather(results_root(results), what or (), where or ())
-    return build(found.subject, found.groups, metrics=metric or (), against=against)
+    records = [record for group in found.groups for record in group.records]
+    return build(
+        found.subject,
+        found.groups,
+        metrics=metric or (),
+        against=against,
+        published=published_beside(records),
+    )
 
 
 def figures(

@@ -137,9 +137,7 @@ class OurRuns:
         self._evaluations: dict[str, Tested] = {}
 
     @classmethod
-    def read(
-        cls, results: Path, *, synthetic: bool = False, where: Sequence[str] = ()
-    ) -> OurRuns:
+    def read(cls, results: Path, *, synthetic: bool = False, where: Sequence[str] = ()) -> OurRuns:
         """Return the complete runs of a results root.
 
         Args:
@@ -202,9 +200,7 @@ class OurRuns:
         """Return whether runs on a dataset count: ``synthetic-mosei-x0.1`` can be for mosei."""
         if self._corpora is not None:
             return dataset == self._corpora.get(corpus, corpus)
-        return corpus == (
-            dataset.split("-")[1] if self.synthetic and "-" in dataset else dataset
-        )
+        return corpus == (dataset.split("-")[1] if self.synthetic and "-" in dataset else dataset)
 
     def _measured(self, cell: Cell, group: Sequence[_Run]) -> Ours:
         quantity = Quantity.of(cell)

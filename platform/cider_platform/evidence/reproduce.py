@@ -90,9 +90,7 @@ def tables_of(texts: Iterable[str]) -> list[str]:
     Raises:
         UsageError: if the paper has no such table of measurements.
     """
-    found = {
-        name for text in texts for name in (TABLES if text == ALL else [table_name(text)])
-    }
+    found = {name for text in texts for name in (TABLES if text == ALL else [table_name(text)])}
     return [name for name in TABLES if name in found]
 
 
@@ -118,9 +116,22 @@ def read_corpora(texts: Iterable[str]) -> dict[str, str]:
                 f"synthetic corpus such as synthetic-mosi, got {text!r}"
             )
         if corpus in found:
-            raise UsageError(f"--dataset names {found[corpus]} and {dataset} for {corpus}; keep one")
+            raise UsageError(
+                f"--dataset names {found[corpus]} and {dataset} for {corpus}; keep one"
+            )
         found[corpus] = str(parse_name(dataset)) if is_synthetic(dataset) else dataset
     return {corpus: found.get(corpus, corpus) for corpus in CORPORA}
+
+
+def beside_other_corpora(corpora: Mapping[str, str]) -> list[str]:
+    """Return what must be read with numbers of datasets that stand for published corpora."""
+    return [
+        f"{dataset} stands in the place of {corpus}"
+        + (" and is synthetic" if is_synthetic(dataset) else "")
+        + ": its numbers are not comparable with the published ones"
+        for corpus, dataset in corpora.items()
+        if dataset != corpus
+    ]
 
 
 def read_settings(texts: Iterable[str]) -> dict[str, str]:
@@ -218,7 +229,8 @@ def _needs(
     places: Sequence[Cell], rules: Sequence[Rule], seeds: tuple[int, ...]
 ) -> tuple[list[_Need], list[Blocked]]:
     """Return the runs that cells need, and the cells that no run here can be for."""
-    known, needs = names(), {}
+    known = names()
+    needs: dict[tuple[str, Rule], _Need] = {}
     lacking: Counter[str] = Counter()
     for cell in places:
         wanted = None if cell.table == COMPLEXITY else wanted_run(cell, known)
@@ -232,14 +244,10 @@ def _needs(
     if costs := lacking.pop(COMPLEXITY, 0):
         reason = "what a model costs is not measured by runs: cider-platform complexity"
         blocked.append(Blocked(what=f"table {COMPLEXITY}", cells=costs, reason=reason))
-    blocked += [
-        Blocked(
-            what=model,
-            cells=count,
-            reason="no such model here; a package can register it: docs/adding-a-model.md",
-        )
-        for model, count in lacking.items()
-    ]
+    if lacking:
+        reason = "no such model here; a package can register it: docs/adding-a-model.md"
+        count = sum(lacking.values())
+        blocked.append(Blocked(what=", ".join(lacking), cells=count, reason=reason))
     return list(needs.values()), blocked
 
 

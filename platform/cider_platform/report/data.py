@@ -20,6 +20,7 @@ from cider_platform.tables import flat
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cider_platform.evidence.comparison import Comparison
     from cider_platform.results import RunRecord
 
 _FACTS = ("data.dataset", "data.task", "data.alignment", "data.distribution", "model.name",
@@ -62,6 +63,7 @@ def build(
     metrics: Sequence[str] = (),
     against: str = "",
     created: str = "",
+    published: Sequence[Comparison] = (),
 ) -> Report:
     """Return the report of groups of runs.
 
@@ -72,6 +74,7 @@ def build(
             metric that was measured.
         against: what to compare with, see ``compared_with``; empty compares nothing.
         created: ISO 8601; empty means now.
+        published: published tables with the runs beside them.
 
     Raises:
         UsageError: for an unknown metric, or a reference that there is not.
@@ -103,6 +106,7 @@ def build(
         created=created or now(),
         metrics=wanted,
         configurations=tuple(made),
+        published=tuple(published),
     )
     return compared_with(report, against) if against else report
 

@@ -78,7 +78,12 @@ def _of_grid(results: Path, name: str, where: Sequence[str]) -> Gathered:
         if any(text.startswith("state=") for text in where):
             raise UsageError("a report of a grid is chosen by its axes, got a condition on state")
         cells = matching(cells, where, grid.axes)
-    return Gathered(f"grid {grid.id}", [_group(results, cell) for cell in cells])
+    return Gathered(f"grid {grid.id}", grid_groups(results, cells))
+
+
+def grid_groups(results: Path, cells: Sequence[Cell]) -> list[Group]:
+    """Return the runs of a grid's cells, also those that have not begun; a group per cell."""
+    return [_group(results, cell) for cell in cells]
 
 
 def _group(results: Path, cell: Cell) -> Group:

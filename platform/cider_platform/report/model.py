@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cider.significance import PairedSeeds, SeedSummary
+    from cider_platform.evidence.comparison import Comparison
 
 AUILC = "AUILC"
 
@@ -192,6 +193,8 @@ class Report:
     reference: str = ""
     """What differences are from, as it was asked for; empty: nothing was compared."""
     comparisons: tuple[Paired, ...] = ()
+    published: tuple[Comparison, ...] = ()
+    """Published tables and ours beside them."""
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -234,7 +237,8 @@ class Report:
         if 0 < fewest < SEEDS_FOR_INTERVALS:
             seeds = "one seed have none" if fewest == 1 else f"{fewest} seeds are too narrow"
             found.append(f"intervals of {seeds}: see docs/statistics.md")
-        return tuple([*found, *self._test_notes()])
+        beside = [f"table {each.table}: {note}" for each in self.published for note in each.notes()]
+        return tuple([*found, *self._test_notes(), *beside])
 
     def _test_notes(self) -> list[str]:
         if not self.reference:
@@ -256,6 +260,7 @@ class Report:
             "configurations": [each.to_dict() for each in self.configurations],
             "reference": self.reference or None,
             "comparisons": [each.to_dict() for each in self.comparisons],
+            "published": [each.to_dict() for each in self.published],
         }
 
 

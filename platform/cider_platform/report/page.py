@@ -78,6 +78,8 @@ def _contents(tables: Sequence[Table]) -> str:
 
 
 def _heading(table: Table) -> str:
+    if table.heading:
+        return table.heading
     if table.metric:
         return f"{table.metric} under {table.protocol}"
     return {"comparisons": "Differences", "runs": "Runs"}.get(table.id, table.id)

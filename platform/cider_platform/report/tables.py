@@ -41,6 +41,8 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     right: frozenset[str]
     """Headings of columns of numbers."""
+    heading: str = ""
+    """What a section about it is called; empty: by its metric and protocol."""
     metric: str = ""
     protocol: str = ""
     configurations: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Literal, get_args
 
 from cider_platform.report.model import AUILC
+from cider_platform.report.published import published_tables
 from cider_platform.report.tables import (
     NONE,
     Table,
@@ -37,9 +38,10 @@ _CSV = (
 
 
 def tables_of(report: Report, *, with_runs: bool = True) -> list[Table]:
-    """Return the tables of a report: results, then comparisons, then its runs."""
+    """Return the tables of a report: results, comparisons, published tables, then its runs."""
     compared = comparison_table(report)
     found = [*result_tables(report), *([compared] if compared is not None else [])]
+    found += published_tables(report.published)
     return [*found, run_table(report)] if with_runs else found
 
 
