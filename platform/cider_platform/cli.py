@@ -16,6 +16,7 @@ from cider_platform.commands import (
     checkpoint,
     cluster,
     compare,
+    complexity,
     copies,
     data,
     doctor,
@@ -69,6 +70,7 @@ app.command("cancel")(grids.cancel)
 app.command("logs")(leftovers.logs)
 app.command("gc")(leftovers.gc)
 app.command("compare")(compare.compare)
+app.command("complexity")(complexity.complexity)
 app.command("reproduce")(reproduce.reproduce)
 app.command("report")(report.report)
 app.command("figures")(report.figures)

@@ -123,6 +123,11 @@ def wanted_run(cell: Cell, models: Collection[str]) -> WantedRun | None:
     )
 
 
+def published_name(printed: str) -> str:
+    """Return the name under which a printed model is looked for here, e.g. ``emt_dlfr``."""
+    return re.sub(r"\W+", "_", printed.lower())
+
+
 def _model(cell: Cell) -> tuple[str, str, dict[str, Any]]:
     """Return model, training protocol and fixed fields of a printed model name."""
     if cell.model in ABLATIONS:
@@ -137,5 +142,5 @@ def _model(cell: Cell) -> tuple[str, str, dict[str, Any]]:
         name = name[: trained.start()]
     name = name.removesuffix(" RMFM")
     has_maci = name.endswith("+MACI")
-    slug = re.sub(r"\W+", "_", name.removesuffix("+MACI").lower())
+    slug = published_name(name.removesuffix("+MACI"))
     return slug, protocol, {"maci.mcm": has_maci, "maci.counterfactual": has_maci}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,22 +72,12 @@ def _measure(spec: RunSpec, runtime: Runtime, steps: int) -> Measured:
         device=runtime.torch_device,
     )
     started = time.perf_counter() - begun
-    ends = [_now(runtime.torch_device)]
-    for _ in islice(trainer.steps(1), steps + 1):
-        ends.append(_now(runtime.torch_device))
-    # The first is slow, unless it is the only one there is.
-    first = 1 if len(ends) > 2 else 0
-    seconds_per_step = (ends[-1] - ends[first]) / (len(ends) - 1 - first)
-    condition = selection_conditions(spec)[0]
-    before = _now(runtime.torch_device)
-    _predict(trainer, condition)
-    passed = _now(runtime.torch_device) - before
+    timed = time_epoch(trainer, runtime.torch_device, steps)
     test = store.manifest.counts["test"] / max(1, len(valid))
     where = environment(runtime.torch_device)
     return Measured(
-        seconds_per_epoch=trainer.steps_per_epoch * seconds_per_step
-        + passed * len(selection_conditions(spec)),
-        seconds_per_condition=passed * (1 + test),
+        seconds_per_epoch=timed.seconds_per_epoch,
+        seconds_per_condition=timed.seconds_per_pass * (1 + test),
         start_seconds=started,
         device=str(where["device"]),
         hardware=str(where["gpu"] or where["cpu"]),
@@ -95,12 +85,46 @@ def _measure(spec: RunSpec, runtime: Runtime, steps: int) -> Measured:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TimedEpoch:
+    """What an epoch takes, from some of its steps and one validation pass."""
+
+    seconds_per_epoch: float
+    seconds_per_pass: float
+    steps: int
+    """Optimisation steps that were timed."""
+
+
+def time_epoch(trainer: Trainer, device: torch.device, steps: int) -> TimedEpoch:
+    """Time some steps of the first epoch and one validation pass.
+
+    The first step is left out, unless there is no other.
+
+    Args:
+        trainer: with its model, which is changed.
+        device: where the model lies.
+        steps: optimisation steps to time, at least 1; an epoch of fewer is timed whole.
+    """
+    ends = [synchronised_now(device)]
+    for _ in islice(trainer.steps(1), steps + 1):
+        ends.append(synchronised_now(device))
+    first = 1 if len(ends) > 2 else 0
+    timed = len(ends) - 1 - first
+    conditions = selection_conditions(trainer.spec)
+    before = synchronised_now(device)
+    _predict(trainer, conditions[0])
+    passed = synchronised_now(device) - before
+    training = trainer.steps_per_epoch * (ends[-1] - ends[first]) / timed
+    return TimedEpoch(training + passed * len(conditions), passed, timed)
+
+
 def _predict(trainer: Trainer, condition: Condition) -> None:
     masks = Masks(trainer.valid, condition, trainer.spec.missing, trainer.spec.seed)
     trainer.predictor.predict(trainer.valid, masks)
 
 
-def _now(device: torch.device) -> float:
+def synchronised_now(device: torch.device) -> float:
+    """Return the time in seconds, after all that the device was given is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
