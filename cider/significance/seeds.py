@@ -1,14 +1,16 @@
 """What several seeds say: mean, standard deviation, BCa interval, and differences between models.
 
 Sources: Efron (1987), "Better bootstrap confidence intervals", for BCa; its acceleration by the
-jackknife as in Efron and Tibshirani (1993), chapter 14. Shapes: S seeds, R resamples.
+jackknife as in Efron and Tibshirani (1993), chapter 14. Shapes: S seeds, R resamples, U distinct
+resamples.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist, fmean, stdev
+from math import fsum, sqrt
+from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy as np
 from cider.significance.paired import SignFlip, finite, sign_flip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 RESAMPLES = 9_999
 LEVEL = 0.95
@@ -75,9 +77,17 @@ def summarise(
     return SeedSummary(
         num_seeds=len(found_S),
         mean=fmean(found_S.tolist()),
-        sd=stdev(found_S.tolist()) if len(found_S) > 1 else None,
+        sd=_deviation(found_S) if len(found_S) > 1 else None,
         interval=bca_interval(found_S, level=level, seed=seed),
     )
+
+
+def _deviation(values_S: np.ndarray) -> float:
+    """Return the standard deviation with n - 1 below the line; exactly 0 of equal values."""
+    if np.ptp(values_S) == 0:
+        return 0.0
+    apart_S = values_S - fmean(values_S.tolist())
+    return sqrt(fsum((apart_S * apart_S).tolist()) / (len(values_S) - 1))
 
 
 def bca_interval(
@@ -107,27 +117,53 @@ def bca_interval(
     if np.ptp(found_S) == 0:
         return Interval(float(found_S[0]), float(found_S[0]), level, "all equal")
     mean = float(found_S.mean())
-    means_R = found_S[_draws(len(found_S), resamples, seed)].mean(axis=1)
+    held_US, times_U = _draws(len(found_S), resamples, seed)
+    means_U = (held_US @ found_S) / len(found_S)
     normal = NormalDist()
     # Resamples that hold the same values in another order differ by rounding; they are ties.
     margin = _ROUNDING * float(np.abs(found_S).max())
-    below = ((means_R < mean - margin).mean() + (means_R <= mean + margin).mean()) / 2
-    bias = normal.inv_cdf(float(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples)))
+    lower, upper = means_U < mean - margin, means_U <= mean + margin
+    below = float(times_U[lower].sum() + times_U[upper].sum()) / (2 * resamples)
+    bias = normal.inv_cdf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples))
     acceleration = _acceleration(found_S)
     shares = []
     for share in ((1 - level) / 2, (1 + level) / 2):
         shifted = bias + normal.inv_cdf(share)
         shares.append(normal.cdf(bias + shifted / (1 - acceleration * shifted)))
-    low, high = np.quantile(means_R, shares)
-    return Interval(float(low), float(high), level)
+    low, high = _quantiles(means_U, times_U, shares)
+    return Interval(low, high, level)
 
 
 @lru_cache(maxsize=8)
-def _draws(num_values: int, resamples: int, seed: int) -> np.ndarray:
-    """Return which values each resample holds (R, S); a table asks for the same ones every time."""
+def _draws(num_values: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each distinct resample holds each value (U, S), and how often it was drawn.
+
+    The order within a resample changes no mean, so of 9,999 resamples of 8 values some 3,500 are
+    distinct. A table asks for the same ones every time.
+    """
     index_RS = np.random.default_rng(seed).integers(0, num_values, size=(resamples, num_values))
-    index_RS.flags.writeable = False
-    return index_RS
+    held_RS = np.zeros((resamples, num_values))
+    np.add.at(held_RS, (np.arange(resamples)[:, None], index_RS), 1.0)
+    held_US, times_U = np.unique(held_RS, axis=0, return_counts=True)
+    for each in (held_US, times_U):
+        each.flags.writeable = False
+    return held_US, times_U
+
+
+def _quantiles(
+    values_U: np.ndarray, times_U: np.ndarray, shares: Sequence[float]
+) -> Iterator[float]:
+    """Yield quantiles of repeated values, linear between neighbours."""
+    order_U = np.argsort(values_U)
+    sorted_U = values_U[order_U]
+    upto_U = np.cumsum(times_U[order_U])
+    last = int(upto_U[-1]) - 1
+    for share in shares:
+        place = share * last
+        first = min(int(place), last)
+        ranks = (first, min(first + 1, last))
+        low, high = sorted_U[np.searchsorted(upto_U, ranks, side="right")]
+        yield float(low + (high - low) * (place - first))
 
 
 def _acceleration(values_S: np.ndarray) -> float:
