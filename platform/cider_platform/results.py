@@ -137,8 +137,11 @@ def find_run(results: Path, prefix: str) -> RunRecord:
 
 def evaluations(record: RunRecord) -> list[dict[str, Any]]:
     """Return a run's evaluations on the sealed test split, by protocol, rate and kept set."""
-    folder = record.folder.evaluation
-    rows = [read_json(path) for path in folder.glob("*.json")] if folder.is_dir() else []
+    try:
+        paths = list(record.folder.evaluation.iterdir())
+    except FileNotFoundError:
+        return []
+    rows = [read_json(path) for path in paths if path.name.endswith(".json")]
     return sorted(rows, key=lambda row: (row["protocol"], row["rate"], row["kept"]))
 
 

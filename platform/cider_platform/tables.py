@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 
 def number(value: object) -> str:
@@ -70,3 +70,62 @@ def _condition(row: Mapping[str, Any]) -> str:
 def title(text: str, marks: Sequence[str]) -> str:
     """Return a table's title with the marks its numbers carry."""
     return text + "".join(f" [{mark}]" for mark in marks)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "%": r"\%", "&": r"\&", "_": r"\_",
+    "#": r"\#", "$": r"\$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Return a text that LaTeX prints as it is; what is not ASCII becomes a question mark."""
+    if text == "-":
+        return "--"
+    plain = " ".join(text.split()).encode("ascii", "replace").decode()
+    return "".join(_LATEX.get(each, each) for each in plain).replace("+-", r"$\pm$")
+
+
+def latex_row(cells: Sequence[str]) -> str:
+    """Return a row of a LaTeX table."""
+    # A row that begins with a bracket would be taken for an option of the row before.
+    first, *others = map(latex_text, cells)
+    return " & ".join([f"{{}}{first}" if first.startswith("[") else first, *others]) + r" \\"
+
+
+_ROWS_ON_PAGE = 45
+
+
+def latex_floats(
+    caption: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Collection[str],
+) -> Iterator[list[str]]:
+    """Yield the lines of each table that a long one becomes, so that every one fits a page.
+
+    Args:
+        caption: of all; no full stop.
+        headings: of the columns.
+        rows: cells, one per heading.
+        right: headings of the columns aligned right.
+    """
+    columns = "".join("r" if name in right else "l" for name in headings)
+    for start in range(0, max(1, len(rows)), _ROWS_ON_PAGE):
+        continued = ", continued" if start else ""
+        yield [
+            r"\begin{table}[p]",
+            r"\centering",
+            rf"\caption{{{latex_text(caption + continued)}.}}",
+            # A table of eleven rates is wider than a page.
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            latex_row(headings),
+            r"\midrule",
+            *(latex_row(row) for row in rows[start : start + _ROWS_ON_PAGE]),
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+        ]

@@ -158,22 +158,20 @@ class OurRuns:
         wanted = wanted_run(cell, self._models)
         if wanted is None:
             return Ours(state="no such model")
-        groups = self._fitting(wanted, rule)
+        groups = self._standing(wanted, rule)
         if not groups:
             return Ours(state="not run")
-        most = max(len(group) for group in groups)
-        leading = [group for group in groups if len(group) == most]
-        # Imported weights have no score of ours: they stand where nothing else does.
-        leading = [group for group in leading if not group[0].is_imported] or leading
-        if len({group[0].yardstick for group in leading}) > 1:
-            runs = tuple(run.record.run_id for group in leading for run in group)
+        if len(groups) > 1:
+            runs = tuple(run.record.run_id for group in groups for run in group)
             return Ours(state="several configurations", runs=runs)
-        # The first of equals by id, so that the same runs always give the same table.
-        chosen = max(
-            leading,
-            key=lambda group: (fmean(run.score for run in group), group[0].record.run_id),
-        )
-        return self._measured(cell, chosen)
+        return self._measured(cell, groups[0])
+
+    def _standing(self, wanted: WantedRun, rule: Rule) -> list[list[_Run]]:
+        """Return the configuration that stands for a wanted run, or those none can be chosen of."""
+        key = (repr(wanted), rule)
+        if key not in self._groups:
+            self._groups[key] = _chosen(self._fitting(wanted, rule))
+        return self._groups[key]
 
     def spec_of(self, run: str) -> dict[str, Any]:
         """Return the spec of one of the runs, as JSON values."""
@@ -181,20 +179,15 @@ class OurRuns:
 
     def _fitting(self, wanted: WantedRun, rule: Rule) -> list[list[_Run]]:
         """Return the runs that fit, by configuration, each by seed."""
-        key = (repr(wanted), rule)
-        if key not in self._groups:
-            groups: dict[str, list[_Run]] = {}
-            for run in self._runs:
-                if (
-                    run.rule == rule
-                    and wanted.fits(run.spec)
-                    and self._stands_for(run.spec["data.dataset"], wanted.dataset)
-                ):
-                    groups.setdefault(run.configuration, []).append(run)
-            self._groups[key] = [
-                sorted(group, key=lambda run: int(run.spec["seed"])) for group in groups.values()
-            ]
-        return self._groups[key]
+        groups: dict[str, list[_Run]] = {}
+        for run in self._runs:
+            if (
+                run.rule == rule
+                and wanted.fits(run.spec)
+                and self._stands_for(run.spec["data.dataset"], wanted.dataset)
+            ):
+                groups.setdefault(run.configuration, []).append(run)
+        return [sorted(group, key=lambda run: int(run.spec["seed"])) for group in groups.values()]
 
     def _stands_for(self, dataset: str, corpus: str) -> bool:
         """Return whether runs on a dataset count: ``synthetic-mosei-x0.1`` can be for mosei."""
@@ -233,6 +226,25 @@ class OurRuns:
         if record.run_id not in self._evaluations:
             self._evaluations[record.run_id] = metrics_by_condition(record)
         return self._evaluations[record.run_id]
+
+
+def _chosen(groups: Sequence[list[_Run]]) -> list[list[_Run]]:
+    """Return the one of several configurations that stands; more where scores do not compare."""
+    if not groups:
+        return []
+    most = max(len(group) for group in groups)
+    leading = [group for group in groups if len(group) == most]
+    # Imported weights have no score of ours: they stand where nothing else does.
+    leading = [group for group in leading if not group[0].is_imported] or leading
+    if len({group[0].yardstick for group in leading}) > 1:
+        return leading
+    # The first of equals by id, so that the same runs always give the same table.
+    return [
+        max(
+            leading,
+            key=lambda group: (fmean(run.score for run in group), group[0].record.run_id),
+        )
+    ]
 
 
 def _marks(run: _Run) -> list[str]:

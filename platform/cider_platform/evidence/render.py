@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, Literal, get_args
 
-from cider_platform.tables import title
+from cider_platform.tables import latex_floats, latex_text, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,6 @@ _NUMBERS = (
 RIGHT = _NUMBERS
 """Headings of columns that are aligned right."""
 _VERDICTS = ("verdict", "verdict, published selection")
-_LATEX = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", ">": r"$\to$", "<": r"$<$"}
 
 
 def title_of(comparison: Comparison) -> str:
@@ -132,32 +131,11 @@ _SIDES = {"honest": "honest_selection", "published_selection": "published_select
 def latex(comparison: Comparison) -> str:
     r"""Return a table for LaTeX with booktabs, its title and notes as comments and caption."""
     headings, rows = headings_and_cells(comparison)
-    columns = "".join("r" if name in RIGHT else "l" for name in headings)
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_escaped(_capital(title_of(comparison)))}.}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        _latex_row(headings),
-        r"\midrule",
-        *(_latex_row(cells) for cells in rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-        *(rf"\par {_escaped(note)}." for note in comparison.notes()),
-        r"\end{table}",
-    ]
+    lines = [r"% needs \usepackage{booktabs}, \usepackage{graphicx} and \usepackage[T1]{fontenc}"]
+    for part in latex_floats(_capital(title_of(comparison)), headings, rows, RIGHT):
+        lines += part
+    lines += [rf"\par {latex_text(_capital(note))}." for note in comparison.notes()]
     return "\n".join(lines) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escaped, cells)) + r" \\"
-
-
-def _escaped(text: str) -> str:
-    safe = "".join(_LATEX.get(each, each) for each in text).replace("+-", r"$\pm$")
-    return "--" if safe == "-" else safe
 
 
 def _notes(comparison: Comparison) -> list[str]:

@@ -51,21 +51,23 @@ class Table:
 
 def result_tables(report: Report) -> list[Table]:
     """Return one table per metric and protocol: configurations by conditions, mean +- SD."""
-    protocols = dict.fromkeys(place.protocol for place in report.places)
+    protocols: dict[str, list[Place]] = {}
+    for place in report.places:
+        protocols.setdefault(place.protocol, []).append(place)
     return [
-        _result_table(report, metric, protocol)
+        _result_table(report, metric, protocol, places)
         for metric in report.metrics
-        for protocol in protocols
+        for protocol, places in protocols.items()
     ]
 
 
-def _result_table(report: Report, metric: str, protocol: str) -> Table:
-    places = [place for place in report.places if place.protocol == protocol]
+def _result_table(report: Report, metric: str, protocol: str, places: Sequence[Place]) -> Table:
     names = [_short(place) for place in places]
     labels = label_names(report)
     rows = []
     for each in report.configurations:
-        numbers = [each.number(place, metric) for place in places]
+        known = {n.place: n for n in each.numbers if n.metric == metric}
+        numbers = [known.get(place) for place in places]
         rows.append(
             (*label_cells(each, labels), *map(_number_cell, numbers), _seeds_cell(each, numbers))
         )

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 from cider_platform.report.model import AUILC
 from cider_platform.report.published import published_tables
 from cider_platform.report.tables import (
-    NONE,
     Table,
     comparison_table,
     result_tables,
     run_table,
 )
+from cider_platform.tables import latex_floats, latex_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 Format = Literal["html", "md", "latex", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "%": r"\%", "&": r"\&", "_": r"\_",
-    "#": r"\#", "$": r"\$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-}  # fmt: skip
 _CSV = (
     "configuration", "labels", "marks", "protocol", "rate", "kept", "metric", "seed", "run",
     "value", "mean", "sd", "low", "high", "seeds",
@@ -112,8 +107,8 @@ def latex(report: Report) -> str:
         r"\usepackage{graphicx}",
         r"\usepackage{textcomp}",
         r"\begin{document}",
-        rf"\section*{{{_tex(_capital(report.subject))}}}",
-        *(rf"\noindent {_tex(_capital(note))}.\par" for note in report.notes()),
+        rf"\section*{{{latex_text(_capital(report.subject))}}}",
+        *(rf"\noindent {latex_text(_capital(note))}.\par" for note in report.notes()),
     ]
     for table in tables_of(report, with_runs=False):
         lines += ["", *_latex_table(table)]
@@ -122,24 +117,13 @@ def latex(report: Report) -> str:
 
 
 def _latex_table(table: Table) -> Iterator[str]:
-    columns = "".join("r" if name in table.right else "l" for name in table.headings)
     runs = dict.fromkeys(run for row in table.rows for cell in row for run in _runs_of(cell.number))
     for start in range(0, len(list(runs)), _RUNS_IN_LINE):
         yield f"% runs: {' '.join(list(runs)[start : start + _RUNS_IN_LINE])}"
-    yield r"\begin{table}[p]"
-    yield r"\centering"
-    yield rf"\caption{{{_tex(_capital(table.caption))}.}}"
-    # A table of eleven rates is wider than a page.
-    yield r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-    yield rf"\begin{{tabular}}{{{columns}}}"
-    yield r"\toprule"
-    yield _latex_row(table.headings)
-    yield r"\midrule"
-    yield from (_latex_row([cell.text for cell in row]) for row in table.rows)
-    yield r"\bottomrule"
-    yield r"\end{tabular}}"
-    yield r"\end{table}"
-    yield r"\clearpage"
+    rows = [[cell.text for cell in row] for row in table.rows]
+    for part in latex_floats(_capital(table.caption), table.headings, rows, table.right):
+        yield from part
+        yield r"\clearpage"
 
 
 _RUNS_IN_LINE = 5
@@ -147,20 +131,6 @@ _RUNS_IN_LINE = 5
 
 def _runs_of(number: object) -> list[str]:
     return list(getattr(number, "runs", {}).values())
-
-
-def _latex_row(cells: list[str] | tuple[str, ...]) -> str:
-    # A row that begins with a bracket would be taken for an option of the row before.
-    first, *others = map(_tex, cells)
-    return " & ".join([f"{{}}{first}" if first.startswith("[") else first, *others]) + r" \\"
-
-
-def _tex(text: str) -> str:
-    """Return a text that LaTeX prints as it is; what is not ASCII becomes a question mark."""
-    if text == NONE:
-        return "--"
-    plain = " ".join(text.split()).encode("ascii", "replace").decode()
-    return "".join(_LATEX.get(each, each) for each in plain).replace("+-", r"$\pm$")
 
 
 def _capital(text: str) -> str:

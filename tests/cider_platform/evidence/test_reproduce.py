@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from latex import PDFLATEX, compile_latex
 from small_grid import Place
 from tiny_corpus import write_tiny_corpus
 
@@ -197,6 +198,16 @@ def test_command_prints_ours_beside_the_published_numbers_and_writes_the_report(
     text = target.read_text(encoding="utf-8")
     assert "Table X" in text
     assert text.count("no such model") > 50
+
+
+@pytest.mark.skipif(not PDFLATEX, reason="pdflatex is not installed")
+def test_latex_report_of_real_runs_compiles(place, run_cli, tmp_path):
+    code, _, err = run_cli(*command(place, "--out", tmp_path / "tables.tex"))
+    assert code == 0, err
+    text = (tmp_path / "tables.tex").read_text(encoding="ascii")
+    assert r"\caption{Table X" in text
+    log = compile_latex(text, tmp_path / "copy.tex")
+    assert "Float too large" not in log
 
 
 def test_command_as_json_has_plan_and_comparisons(place, run_cli, tmp_path):
