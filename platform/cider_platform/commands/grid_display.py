@@ -161,7 +161,7 @@ def show_status(
         say(f"{_driven(driven)}; {summary_of_runs(states)}")
         if any(state.state == "done" for state in states):
             rows = len(result_rows(grid, results))
-            say(f"{rows} result rows: cider-platform run {grid.job} prints them")
+            say(f"{rows} result rows: cider-platform report {grid.id} shows them")
 
 
 def _show(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 # typer reads annotations, so these are needed when the module is imported.
-from cider_platform.commands.options import Results  # noqa: TC001
+from cider_platform.commands.options import Results, StorageOption  # noqa: TC001
 from cider_platform.report.writers import Format  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def report(
     metric: Metrics = None,
     against: Against = "",
     results: Results = None,
+    storage: StorageOption = None,
 ) -> None:
     """Write finished runs as one page or table: means, curves, differences, the runs behind them.
 
@@ -76,7 +77,7 @@ def report(
     from cider_platform.output import emit_line, say
 
     check_out(out, form)
-    made = read_report(results, what, where, metric, against)
+    made = read_report(results, what, where, metric, against, storage)
     write_report(made, out, form)
     emit_line(str(out))
     for note in made.notes():
@@ -118,14 +119,16 @@ def read_report(
     where: list[str] | None,
     metric: list[str] | None,
     against: str,
+    storage: str | None = None,
 ) -> Report:
     """Return the report that options ask for."""
+    from cider_platform.commands.options import read_storage
     from cider_platform.report.data import build
     from cider_platform.report.gather import gather
     from cider_platform.report.published import published_beside
     from cider_platform.roots import results_root
 
-    found = gather(results_root(results), what or (), where or ())
+    found = gather(results_root(results), what or (), where or (), read_storage(storage))
     records = [record for group in found.groups for record in group.records]
     return build(
         found.subject,
@@ -146,6 +149,7 @@ def figures(
     metric: Metrics = None,
     against: Against = "",
     results: Results = None,
+    storage: StorageOption = None,
 ) -> None:
     """Draw finished runs for print, SVG and PNG: curves, areas, SMM, differences, answers.
 
@@ -158,7 +162,7 @@ def figures(
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out must be a folder, got the file {str(out)!r}")
-    made = read_report(results, what, where, metric, against)
+    made = read_report(results, what, where, metric, against, storage)
     written, left_out = write_figures(made, results_root(results), out)
     for path in written:
         emit_line(str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from glob import escape as glob_escape
 from typing import TYPE_CHECKING
 
 from cider.errors import NothingMatchedError, UsageError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from cider.spec import RunSpec
     from cider_platform.grids.cells import Cell
+    from cider_platform.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,12 @@ class Gathered:
     groups: list[Group]
 
 
-def gather(results: Path, what: Sequence[str], where: Sequence[str] = ()) -> Gathered:
+def gather(
+    results: Path,
+    what: Sequence[str],
+    where: Sequence[str] = (),
+    database: Storage | None = None,
+) -> Gathered:
     """Return the runs that a report was asked for.
 
     Args:
@@ -36,6 +43,7 @@ def gather(results: Path, what: Sequence[str], where: Sequence[str] = ()) -> Gat
         what: one grid (the beginning of its id, which is the job's name), one study, or runs by
             the beginnings of their ids; none means all complete runs that meet ``where``.
         where: conditions as ``runs list --where`` takes them; of a grid, on its axes.
+        database: that keeps the study; None is the journal in its folder.
 
     Raises:
         UsageError: for a name that fits several things, or conditions where they say nothing.
@@ -57,8 +65,8 @@ def gather(results: Path, what: Sequence[str], where: Sequence[str] = ()) -> Gat
             "--where chooses among all runs, or among the cells of one grid; leave it out, or "
             f"leave out {', '.join(what)}"
         )
-    if len(what) == 1 and _has_study(results, what[0]):
-        return _of_study(results, what[0])
+    if len(what) == 1 and _has_study(results, what[0], database):
+        return _of_study(results, what[0], database)
     try:
         records = {record.run_id: record for record in (find_run(results, each) for each in what)}
     except NothingMatchedError as reason:
@@ -104,14 +112,21 @@ def _records(results: Path, specs: Sequence[RunSpec]) -> tuple[list[RunRecord], 
     return records, absent
 
 
-def _has_study(results: Path, name: str) -> bool:
+def _has_study(results: Path, name: str, database: Storage | None) -> bool:
+    if database is not None:
+        # CIDER_STORAGE may be set while a report of runs is asked for: no database for that.
+        if any((results / "runs").glob(f"{glob_escape(name)}*")):
+            return False
+        from cider_platform.study import study_names  # noqa: PLC0415 - brings Optuna
+
+        return name in study_names(results, database)
     return (results / "studies" / name).is_dir() if "/" not in name else False
 
 
-def _of_study(results: Path, name: str) -> Gathered:
+def _of_study(results: Path, name: str, database: Storage | None) -> Gathered:
     from cider_platform.study import read_study  # noqa: PLC0415 - brings Optuna
 
-    _, trials = read_study(results, name)
+    _, trials = read_study(results, name, database)
     runs = dict.fromkeys(trial.run for trial in trials if trial.run is not None)
     folders = [RunFolder.of(results, run) for run in runs]
     found = [read_run(folder) for folder in folders if folder.status.is_file()]

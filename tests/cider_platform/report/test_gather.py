@@ -5,14 +5,17 @@ from dataclasses import replace
 import pytest
 from made_up_runs import write_made_up_run, write_row
 from small_grid import Place
-from small_study import write_study
+from small_study import SPACE, write_study
 
 from cider.errors import NothingMatchedError, UsageError
 from cider.spec import RunSpec
 from cider_platform.grids.grid import store_grid
-from cider_platform.layout import GridFolder, RunFolder
+from cider_platform.layout import GridFolder, RunFolder, StudyFolder
+from cider_platform.ledger import Ledger
 from cider_platform.report.data import build
 from cider_platform.report.gather import gather
+from cider_platform.storage import Storage
+from cider_platform.study import define, keep, write_definition
 
 JOB = """
 [base]
@@ -97,3 +100,31 @@ def test_study_has_the_runs_of_its_complete_trials(tmp_path):
     report = build(found.subject, found.groups)
     assert report.subject == "study demo"
     assert {run.id for run in report.runs} == {first.run, second.run}
+
+
+def test_study_in_a_database_is_reported_with_its_storage(run_cli, tmp_path):
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    folder = StudyFolder.of(tmp_path, "kept")
+    definition = define(RunSpec(), SPACE, sampler="random", pruner={"name": "none"})
+    write_definition(folder, definition, Storage.parse(url))
+    with keep(folder, Storage.parse(url)) as kept:
+        ledger = Ledger(kept.storage, "kept", definition)
+        proposal = ledger.ask(1)
+        spec = replace(RunSpec(), seed=5)
+        write_row(write_made_up_run(tmp_path, spec), {"acc2": 0.7})
+        ledger.note(proposal.number, run=spec.run_id)
+        ledger.complete(proposal.number, 0.7)
+    words = ("report", "kept", "--results", tmp_path, "--out", tmp_path / "r.md")
+    code, _, err = run_cli(*words, "--storage", url)
+    assert code == 0, err
+    assert spec.run_id in (tmp_path / "r.md").read_text(encoding="utf-8")
+    assert "# Report: study kept" in (tmp_path / "r.md").read_text(encoding="utf-8")
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    code, _, err = run_cli(*words, "--storage", other)
+    assert code == 3
+    assert "there is no database" in err
+    words = ("report", spec.run_id[:6], *words[2:])
+    assert run_cli(*words, "--storage", other)[0] == 0
+    code, _, err = run_cli("report", "kept", *words[2:])
+    assert code == 3
+    assert "which --storage must name" in err
