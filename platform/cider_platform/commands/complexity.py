@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
     Measured = tuple[Variant, float, Cost]
 
+COLUMNS = (
+    "model", "parameters", "published", "MFLOPs", "with text", "training", "peak MiB",
+    "published GiB", "s/epoch", "published s", "latency ms", "p95 ms",
+)  # fmt: skip
+"""Headings of the printed table."""
+
 
 def complexity(
     dataset: Dataset = "synthetic-mosi-x0.1",
@@ -116,14 +122,10 @@ def _print(found: list[Measured], dataset: str, hardware: str) -> None:
     from cider_platform.complexity.parameters import maci_parameters
     from cider_platform.output import emit_table, say
 
-    columns = [
-        "model", "parameters", "published", "MFLOPs", "with text", "training", "peak MiB",
-        "published GiB", "s/epoch", "published s", "latency ms", "p95 ms",
-    ]  # fmt: skip
     rows: list[list[object]] = [_row(*each) for each in found]
     maci = [f"{maci_parameters():,.0f}", f"{cell('VI:MACI:parameters').value:,.0f}"]
-    rows.append(["MACI's head alone", *maci, *["-"] * (len(columns) - 3)])
-    emit_table(columns, rows, title=f"{dataset}, {hardware}", right=columns[1:])
+    rows.append(["MACI's head alone", *maci, *["-"] * (len(COLUMNS) - 3)])
+    emit_table(COLUMNS, rows, title=f"{dataset}, {hardware}", right=COLUMNS[1:])
     one = found[0][2]
     say(
         "parameters: without the text encoder, at MOSI's published shapes, mean of the models for "

@@ -7,7 +7,7 @@ verdict                          when
 ================================ ==============================================================
 ``not run``                      no complete run fits the cell
 ``no such model``                the published model is not among the models here
-``not of runs``                  table VI: what a model costs is measured by ``complexity``
+``not of runs``                  table VI: the command complexity measures what a model costs
 ``several configurations``       runs fit, but were selected by scores that do not compare
 ``not evaluated``                runs fit, and none has the evaluations that the cell needs
 ``synthetic: not comparable``    the runs are on a generated corpus: no difference, no test
