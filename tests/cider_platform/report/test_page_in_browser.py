@@ -7,6 +7,7 @@ from made_up_runs import write_seeds
 from cider_platform.report.data import build
 from cider_platform.report.gather import gather
 from cider_platform.report.page import page
+from cider_platform.report.published import published_beside
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed")
 
@@ -32,7 +33,11 @@ def path(tmp_path_factory):
     for layers, bases in ((2, (0.8, 0.82, 0.78)), (3, (0.6, 0.63, 0.62)), (4, (0.7, 0.72, 0.69))):
         write_seeds(root, bases, rates=rates, kept=("L", "AV"), model__layers=layers)
     found = gather(root, ())
-    made = build(found.subject, found.groups, against="model.layers=2")
+    records = [record for group in found.groups for record in group.records]
+    made = build(
+        found.subject, found.groups, against="model.layers=2", published=published_beside(records)
+    )
+    assert [each.table for each in made.published] == ["IV", "IX", "X", "XIII"]
     target = root / "report.html"
     target.write_text(page(made), encoding="utf-8")
     return target
