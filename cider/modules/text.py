@@ -1,5 +1,8 @@
 """The BERT-like text encoder: a Hugging Face model by name or folder, or a small one from scratch.
 
+``transformers`` and ``huggingface_hub`` take seconds to import and are imported by the functions
+that build or look up an encoder: a process that only holds one, or none, does not wait for them.
+
 Shapes: B batch, T text steps, F encoder width.
 """
 
@@ -13,13 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import nn
-from transformers import AutoConfig, AutoModel, BertConfig, BertModel
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
-from transformers.utils import logging as transformers_logging
-from transformers.utils.logging import is_progress_bar_enabled
 
 from cider.errors import StoreError, UsageError
 
@@ -79,21 +76,25 @@ def _without_pooler(model_class: Any) -> dict[str, bool]:  # noqa: ANN401 - a tr
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """Keep transformers from reporting, at every trial, the pooler that is left out on purpose."""
-    verbosity, bars = transformers_logging.get_verbosity(), is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
+        logging.set_verbosity(verbosity)
         if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def build_from_scratch(
     config: TextEncoderConfig, vocabulary_size: int, max_length: int
 ) -> nn.Module:
     """Return a randomly initialised BERT; its weights come from torch's global generator."""
+    from transformers import BertConfig, BertModel
+
     bert = BertConfig(
         vocab_size=vocabulary_size,
         hidden_size=config.width,
@@ -114,6 +115,9 @@ def load_pretrained(source: str) -> nn.Module:
     Raises:
         StoreError: if it is neither in the folder, nor cached, nor to be downloaded.
     """
+    from transformers import AutoConfig, AutoModel
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
     try:
         with _quiet_transformers():
             config = AutoConfig.from_pretrained(source)
@@ -192,6 +196,9 @@ def locate_encoder(source: str) -> EncoderFiles:
 
 
 def _cached_folder(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "vocab*"]))
     except (OSError, LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:

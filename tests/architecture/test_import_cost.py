@@ -93,6 +93,12 @@ HEAVY = (
     *("matplotlib", "tensorboardX"),
 )
 
+TRAINING_WITHOUT_AN_ENCODER = """
+import json, sys
+import cider_platform.ray_trial, cider_platform.trial
+print(json.dumps(sorted({"transformers", "huggingface_hub"} & set(sys.modules))))
+"""
+
 IMPORT_EACH = """
 import importlib, json, sys
 offences = []
@@ -172,6 +178,10 @@ def test_torch_free_modules_import_no_torch(sources, run_python):
 
 def test_help_of_every_command_imports_nothing_heavy(run_python):
     assert run_python(ALL_HELP, json.dumps(HEAVY)) == {}
+
+
+def test_a_training_process_imports_no_transformers_before_it_builds_an_encoder(run_python):
+    assert run_python(TRAINING_WITHOUT_AN_ENCODER) == []
 
 
 def test_importing_every_module_changes_no_global_state(sources, run_python):
