@@ -48,7 +48,8 @@ FORMS = {
     "plain": {"padding": "full"},
     "full": {"padding": "full"},
     "batch": {"padding": "batch"},
-    "bucketed": {"padding": "batch", "batching": "bucketed"},
+    "groups": {"padding": "groups"},
+    "bucketed": {"padding": "groups", "batching": "bucketed"},
 }
 EVALUATED = ("plain", "full", "batch")  # an evaluation pass reads in stored order
 CONDITION = Condition("rmfm", 0.5)
@@ -81,7 +82,6 @@ class Bench:
         self.assembled = assemble(spec, self.store, runtime)
         if args.encoder == "none":
             specs.leave_encoder_out(self.assembled.model)
-        self.update = two_step_update(spec, self.assembled, self.store)
         self.forms = {name: Form(self, name) for name in args.forms}
 
 
@@ -93,6 +93,7 @@ class Form:
         self.bench, self.name = bench, name
         spec = specs.run_spec(args, **FORMS[name])
         self.batching = spec.training.batching
+        self.update = two_step_update(spec, bench.assembled, bench.store)
         self.train = batch_source(bench.store, spec, "train")
         self.valid = batch_source(bench.store, spec, "valid")
         self.seconds = {"collate": 0.0, "masks": 0.0, "update": 0.0}
@@ -138,7 +139,7 @@ class Form:
         )
         observed = masks.map(as_bool)
         drawn = time.perf_counter()
-        self.bench.update(batch, observed)
+        self.update(batch, observed)
         self.padded.append(padded)
         self.seconds["collate"] += collated - began
         self.seconds["masks"] += drawn - collated

@@ -65,7 +65,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the published second step adds its gradient to that of the first",
     ),
     Difference(
-        "training.padding", "batch", "full",
+        "training.padding", "groups", "full",
         "with padding attended to, its amount changes the numbers; the published code pads to the "
         "corpus's longest sequence",
     ),

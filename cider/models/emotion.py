@@ -32,10 +32,16 @@ class EmotionModel(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, view: View) -> ModelOutput:
-        """Return log-probabilities (B, C), joint representation and distillation material."""
+    def forward(self, view: View, *, reconstruct: bool = True) -> ModelOutput:
+        """Return log-probabilities (B, C), joint representation and distillation material.
+
+        Args:
+            view: what the model sees.
+            reconstruct: False leaves out the reconstructions, where nothing reads them.
+        """
         text_BTF = self.text_encoder(view.token_ids_BT, view.valid.text)
-        output = self.backbone(view, text_BTF)
+        read = self.backbone if reconstruct else self.backbone.without_reconstruction
+        output = read(view, text_BTF)
         return ModelOutput(
             joint_BJ=output.joint_BJ,
             attention=output.attention,

@@ -6,7 +6,7 @@ steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -78,6 +78,16 @@ class ModelOutput(BackboneOutput):
     text_BTF: Tensor | None = None
     """The text encoder's states."""
 
+    def detached(self) -> ModelOutput:
+        """Return what a distillation compares with: no gradient, no reconstructions."""
+        attention = self.attention
+        if attention is not None:
+            attention = replace(attention, scores_BHLL=attention.scores_BHLL.detach())
+        assert self.text_BTF is not None
+        return ModelOutput(
+            joint_BJ=self.joint_BJ.detach(), attention=attention, text_BTF=self.text_BTF.detach()
+        )
+
 
 class Backbone(nn.Module):
     """A network from a view and its encoded text to a joint representation.
@@ -101,6 +111,11 @@ class Backbone(nn.Module):
     def forward(self, view: View, text_BTF: Tensor) -> BackboneOutput:
         """Return the joint representation and what the distillation terms need."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def without_reconstruction(self, view: View, text_BTF: Tensor) -> BackboneOutput:
+        """Return what ``forward`` does; reconstructions, which nothing will read, may be None."""
+        output: BackboneOutput = self(view, text_BTF)
+        return output
 
     def represent(self, view: View, text_BTF: Tensor) -> Tensor:
         """Return the joint representation (B, J) alone, all that a prediction needs."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cider.modules.dropout import dropout_mask
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -97,20 +99,6 @@ def block_attention(
         scores_BHLS, v_BHSK, keep_BHLS, scale
     )
     return read
-
-
-def dropout_mask(like: Tensor, dropout: float) -> tuple[Tensor, float]:
-    """Return a boolean mask of ``like``'s shape, True where kept, and the scale of what is kept.
-
-    On the CPU four weights share one 64-bit draw (measured: 1.2 ns each against 10 ns of a
-    Bernoulli draw), so the probability is rounded to a multiple of 2^-16, and the scale with it.
-    """
-    if like.device.type != "cpu":
-        return torch.rand_like(like) >= dropout, 1.0 / (1.0 - dropout)
-    dropped = round(dropout * 2**16)
-    words = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    keep = words.view(torch.int16)[: like.numel()] >= dropped - 2**15
-    return keep.view(like.shape), 2**16 / (2**16 - dropped)
 
 
 class _AttentionDivergence(torch.autograd.Function):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from cider.modules.dropout import Dropout
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -36,8 +38,8 @@ class FusionLayer(nn.Module):
         for linear in (self.expand, self.contract):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
-        self.relu_dropout = nn.Dropout(relu_dropout)
-        self.residual_dropout = nn.Dropout(residual_dropout)
+        self.relu_dropout = Dropout(relu_dropout)
+        self.residual_dropout = Dropout(residual_dropout)
         self.residual_normalised = residual_normalised
 
     def forward(

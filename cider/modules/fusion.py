@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from cider.modality import SUBSETS, Modality
 from cider.modules.attention import HIDDEN, block_attention
+from cider.modules.dropout import Dropout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,7 +184,7 @@ class PlainAttention(nn.Module):
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.scores = ScoreProjection(width, num_heads)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(width, width)
 
     def forward(

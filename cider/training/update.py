@@ -9,15 +9,20 @@ import torch
 from cider.errors import TrainingError
 from cider.losses import LossTerms, distillation_terms, task_loss
 from cider.modality import Modality, PerModality
+from cider.training.groups import by_length, whole_batch
 from cider.training.workers import ALONE
 from cider.views import incomplete_view
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import BoolTensor, Tensor
 
     from cider.data.batch import Batch, TokenIds
     from cider.models.emotion import EmotionModel
+    from cider.models.interface import ModelOutput
     from cider.spec import LossConfig, TrainingConfig
+    from cider.training.groups import Group
     from cider.training.workers import Workers
 
 
@@ -29,7 +34,7 @@ class TwoStepUpdate:
     Args:
         model: the whole model, in training mode.
         optimizer: over all its trainable parameters.
-        training: gradient clearing and clipping.
+        training: padding, gradient clearing and clipping.
         weights: weights of the distillation terms.
         token_ids: special tokens of the corpus.
         workers: who shares every batch; all of them call the update with their part of it.
@@ -61,43 +66,60 @@ class TwoStepUpdate:
             TrainingError: if a loss is not finite; the model is not updated with it.
             WorkerLostError: if another worker is gone.
         """
-        labels_B = batch.labels_B
-        assert labels_B is not None
+        split = by_length if self.training.padding == "groups" else whole_batch
+        groups = split(batch, observed)
+        dropped = _dropped(batch, observed)
         self.optimizer.zero_grad(set_to_none=True)
-        complete = self.model(batch.complete)
-        complete_loss = task_loss(complete.log_probs_BC, labels_B) * batch.share
-        first = {"task_complete": complete_loss}
-        num_dropped = None
-        if self.workers.count > 1:
-            # What step 2 divides by has to be summed over workers before: it travels with step 1.
-            first |= _dropped(batch, observed)
-        first = self._step(first, "task_complete")
-        if self.workers.count > 1:
-            num_dropped = PerModality(*(first.pop(_dropped_name(each)) for each in Modality))
+        targets: list[ModelOutput] = []
+        # What step 2 divides by has to be summed over workers before: it travels with step 1.
+        first = self._step(self._complete(groups, targets), "task_complete", dropped)
+        num_dropped = PerModality(*(first.pop(_dropped_name(each)) for each in Modality))
 
         if self.training.clear_gradients:
             self.optimizer.zero_grad(set_to_none=True)
-        incomplete = self.model(incomplete_view(batch.complete, observed, self.token_ids))
-        terms = distillation_terms(
-            incomplete,
-            complete,
-            batch.complete,
-            observed,
-            labels_B,
-            self.weights,
-            share=batch.share,
-            num_dropped=num_dropped,
-        )
-        second = self._step({**_named(terms), "total": terms.total(self.weights)}, "total")
-        return {name: float(value.detach()) for name, value in (first | second).items()}
+        second = self._step(self._incomplete(groups, targets, num_dropped), "total")
+        return {name: float(value) for name, value in (first | second).items()}
 
-    def _step(self, values: dict[str, Tensor], loss: str) -> dict[str, Tensor]:
-        """Take one step down a loss; return the whole batch's values."""
-        values = self.workers.backward(values, loss, self.parameters)
-        if not torch.isfinite(values[loss]):
-            facts = ", ".join(
-                f"{name}={float(value.detach()):.4g}" for name, value in values.items()
+    def _complete(
+        self, groups: list[Group], targets: list[ModelOutput]
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield the loss of every group's complete view, and append what step 2 compares with."""
+        for group in groups:
+            output = self.model(group.view, reconstruct=False)
+            targets.append(output.detached())
+            yield {"task_complete": task_loss(output.log_probs_BC, group.labels_R) * group.share}
+
+    def _incomplete(
+        self, groups: list[Group], targets: list[ModelOutput], num_dropped: PerModality[Tensor]
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield the loss terms of every group's incomplete view."""
+        for group, complete in zip(groups, targets, strict=True):
+            incomplete = self.model(
+                incomplete_view(group.view, group.observed, self.token_ids),
+                reconstruct=self.weights.reconstruction > 0,
             )
+            terms = distillation_terms(
+                incomplete,
+                complete,
+                group.view,
+                group.observed,
+                group.labels_R,
+                self.weights,
+                share=group.share,
+                num_dropped=num_dropped,
+            )
+            yield {**_named(terms), "total": terms.total(self.weights)}
+
+    def _step(
+        self,
+        parts: Iterator[dict[str, Tensor]],
+        loss: str,
+        counts: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Take one step down the sum of a loss over parts; return the whole batch's values."""
+        values = self.workers.backward(parts, loss, self.parameters, counts or {})
+        if not torch.isfinite(values[loss]):
+            facts = ", ".join(f"{name}={float(value):.4g}" for name, value in values.items())
             raise TrainingError(
                 f"the loss is not finite ({facts}); lower optimizer.lr, set "
                 "training.gradient_clip, or check the features with `cider-platform data verify`"

@@ -28,7 +28,7 @@ from cider.errors import TrainingError, WorkerLostError
 from cider.seeding import worker_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from torch import Tensor, nn
@@ -98,29 +98,34 @@ class Workers:
             torch.manual_seed(worker_seed(seed, epoch, self.rank))
 
     def backward(
-        self, values: dict[str, Tensor], loss: str, parameters: Sequence[nn.Parameter]
+        self,
+        parts: Iterable[dict[str, Tensor]],
+        loss: str,
+        parameters: Sequence[nn.Parameter],
+        counts: dict[str, Tensor],
     ) -> dict[str, Tensor]:
         """Add the gradient of the whole batch's loss to ``grad``, and return the batch's values.
 
         Args:
-            values: this worker's part of numbers that add up over workers, scalars.
+            parts: numbers of parts of this worker's batch, scalars that add up over parts and
+                workers; a part's graph is freed before the next part is asked for.
             loss: which of them is differentiated.
             parameters: in the same order on every worker.
+            counts: further numbers of this worker that add up over workers.
 
         Returns:
-            The sums of ``values`` over workers, without gradient; alone, ``values`` themselves.
+            The sums of all of them over parts and workers, without gradient.
 
         Raises:
             WorkerLostError: if another worker is gone.
         """
         if self.count == 1:
-            values[loss].backward()  # type: ignore[no-untyped-call]
-            return values
+            return {**_backward(parts, loss), **counts}
         before = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             # What stands there is of the whole batch already: adding it up would count it again.
             parameter.grad = None
-        values[loss].backward()  # type: ignore[no-untyped-call]
+        values = {**_backward(parts, loss), **counts}
         here = [parameter.grad for parameter in parameters]
         sizes = [parameter.numel() for parameter in parameters]
         buffer = torch.zeros(
@@ -133,7 +138,7 @@ class Workers:
             if gradient is not None:
                 part.copy_(gradient.reshape(-1))
         present.copy_(torch.tensor([gradient is not None for gradient in here]))
-        numbers.copy_(torch.stack([value.detach().to(buffer) for value in values.values()]))
+        numbers.copy_(torch.stack([value.to(buffer) for value in values.values()]))
         self._sum(buffer)
         for parameter, old, part, count in zip(
             parameters, before, gradients, present.tolist(), strict=True
@@ -220,6 +225,17 @@ def joined(
     finally:
         # Closes the connections, so that others who wait for this one learn that it is gone.
         distributed.destroy_process_group()
+
+
+def _backward(parts: Iterable[dict[str, Tensor]], loss: str) -> dict[str, Tensor]:
+    """Differentiate a loss part by part; return the sums of all numbers over parts."""
+    sums: dict[str, Tensor] = {}
+    for values in parts:
+        values[loss].backward()  # type: ignore[no-untyped-call]
+        for name, value in values.items():
+            number = value.detach()
+            sums[name] = sums[name] + number if name in sums else number
+    return sums
 
 
 def _first_line(error: Exception) -> str:

@@ -9,8 +9,8 @@ from cider.modules.attention import (
     HIDDEN,
     attention_divergence,
     block_attention,
-    dropout_mask,
 )
+from cider.modules.dropout import dropout_mask
 
 
 def tensors(dtype=torch.float64, keys=5):

@@ -9,6 +9,7 @@ width, J joint width (3D), H heads.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,9 @@ from cider.models.interface import (
     FusionScores,
     InputShapes,
 )
+from cider.modules import recurrence
 from cider.modules.alignment import WordAlignment, word_positions
+from cider.modules.dropout import Dropout
 from cider.modules.encoder import FusionLayer, stack
 from cider.modules.fusion import CompositeAttention, PlainAttention, segments_of
 from cider.modules.pooling import AttentionPooling
@@ -74,14 +77,14 @@ class CiderBackbone(Backbone):
         num_positions = max(sum(fused_lengths), 1024)
         # Not persistent: a constant. Parity: the published table has 1024 rows, indexed by sample.
         self.register_buffer("positions_ND", sinusoids(num_positions, width), persistent=False)
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.embedding_dropout = Dropout(config.embedding_dropout)
         self.encoder = stack(config.layers, width, self._fusion_layer)
         self.pools = _per_modality(lambda _: AttentionPooling(width))
 
         # Joint representation
         self.joint_hidden = nn.Linear(3 * width, 3 * width)
         self.joint_out = nn.Linear(3 * width, 3 * width)
-        self.output_dropout = nn.Dropout(config.output_dropout)
+        self.output_dropout = Dropout(config.output_dropout)
 
         # Reconstruction
         self.text_reconstruction = nn.Linear(width, shapes.widths.text)
@@ -119,16 +122,27 @@ class CiderBackbone(Backbone):
 
     def forward(self, view: View, text_BTF: Tensor) -> BackboneOutput:
         """Return h_m, the last layer's attention scores and the reconstructions of one view."""
+        output, fused, valid = self._read(view, text_BTF)
+        return replace(output, reconstruction=self._reconstruct(fused, valid, view))
+
+    def without_reconstruction(self, view: View, text_BTF: Tensor) -> BackboneOutput:
+        """Return h_m and the last layer's attention scores of one view."""
+        return self._read(view, text_BTF)[0]
+
+    def _read(
+        self, view: View, text_BTF: Tensor
+    ) -> tuple[BackboneOutput, PerModality[Tensor], PerModality[BoolTensor]]:
+        """Return the output without reconstructions, the fused states, and which are content."""
         states, valid = self._compress(view, text_BTF)
         fused, scores_BHLL = self._fuse(states, valid, _rows(view))
-        return BackboneOutput(
+        output = BackboneOutput(
             joint_BJ=self._joint(fused, valid),
             attention=AttentionScores(
                 scores_BHLL,
                 torch.cat(list(valid), dim=1) if self.config.mask_fusion_padding else None,  # type: ignore[arg-type]
             ),
-            reconstruction=self._reconstruct(fused, valid, view),
         )
+        return output, fused, valid
 
     @property
     def reads_padding(self) -> bool:
@@ -137,9 +151,7 @@ class CiderBackbone(Backbone):
 
     def represent(self, view: View, text_BTF: Tensor) -> Tensor:
         """Return h_m alone (B, J): nothing is reconstructed."""
-        states, valid = self._compress(view, text_BTF)
-        fused, _ = self._fuse(states, valid, _rows(view))
-        return self._joint(fused, valid)
+        return self._read(view, text_BTF)[0].joint_BJ
 
     def _compress(
         self, view: View, text_BTF: Tensor
@@ -154,9 +166,10 @@ class CiderBackbone(Backbone):
                     x[Modality.TEXT], x[modality], words_BT, valid[modality]
                 )
             valid = PerModality(valid.text, valid.text, valid.text)
-        states = [
-            self.recurrences[modality.value](x[modality])[0] for modality in Modality
-        ]  # Eq. 5
+        states = recurrence.run(  # Eq. 5
+            [self.recurrences[modality.value] for modality in Modality],  # type: ignore[misc]
+            [x[modality] for modality in Modality],
+        )
         return PerModality(*states), valid
 
     def _project(self, view: View, text_BTF: Tensor) -> dict[Modality, Tensor]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from cider.modality import Modality, PerModality
 from cider.models.interface import Backbone, BackboneOutput, InputShapes
+from cider.modules.dropout import Dropout
 
 if TYPE_CHECKING:
     from torch import BoolTensor, Tensor
@@ -33,7 +34,7 @@ class LateFusionBackbone(Backbone):
                 for modality in Modality
             }
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.joint = nn.Linear(3 * config.width, self.joint_width)
 
     @property
