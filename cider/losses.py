@@ -45,7 +45,7 @@ def reconstruction_loss(
     """
     weight_BT1 = dropped_BT.unsqueeze(-1).to(predicted_BTF.dtype)
     error_BTF = F.smooth_l1_loss(predicted_BTF, target_BTF.detach(), reduction="none") * weight_BT1
-    count = weight_BT1.sum() if num_dropped is None else num_dropped
+    count = weight_BT1.sum() if num_dropped is None else num_dropped.to(weight_BT1.dtype)
     return error_BTF.sum() / (count * predicted_BTF.shape[-1] + 1e-6)
 
 

@@ -6,6 +6,7 @@ Shapes: B batch, L fused steps, D width, H heads, K head width, G subsets.
 """
 
 import torch
+from torch.nn import functional as F
 
 from cider.modality import SUBSETS, Modality
 
@@ -16,15 +17,20 @@ def keep_table(lengths):
     return torch.tensor([[owner in subset for owner in owner_L] for subset in SUBSETS])
 
 
-def composite_attention(module, x_BLD, lengths, valid_BL=None):
-    """Return (B, L, D) fused and (B, H, L, L) scores, without dropout."""
+def composite_attention(module, x_BLD, lengths, valid_BL=None, dropout=0.0):
+    """Return (B, L, D) fused and (B, H, L, L) scores; dropout is of the trimodal subset's weights,
+    as published, or of all where the module says so.
+    """
     scores_BHLL, v_BHLK = module.scores(x_BLD, None)
     per_subset = []
-    for keep_L, out in zip(keep_table(lengths), module.subset_out, strict=True):
+    keep_GL = keep_table(lengths).to(x_BLD.device)
+    for keep_L, subset, out in zip(keep_GL, SUBSETS, module.subset_out, strict=True):
         hidden = ~keep_L[None, None, None, :]
         if valid_BL is not None:
             hidden = hidden | ~valid_BL[:, None, None, :]
         weights_BHLL = scores_BHLL.masked_fill(hidden, -torch.inf).softmax(dim=-1)
+        if dropout and (module.dropout_all or len(subset) == len(Modality)):
+            weights_BHLL = F.dropout(weights_BHLL, dropout)
         read_BHLK = weights_BHLL @ v_BHLK
         per_subset.append(out(read_BHLK.transpose(1, 2).flatten(2)))
     fused, start = [], 0
