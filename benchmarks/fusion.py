@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import measuring
 import torch
 from measuring import MIB, PeakMemory, Report, interleaved, paired_ratio, scaled, spread, text_of
-from plain_fusion import plain
+from plain_forms import plain_fusion
 
 from cider.modules.fusion import CompositeAttention, PlainAttention
 
@@ -91,7 +91,7 @@ class Passes:
         module = self.single if form == "one" else self.composite
         module.zero_grad(set_to_none=True)
         arguments = (self.x_BLD, self.lengths, self.valid_BL)
-        fused_BLD, _ = plain(module, *arguments) if form == "plain" else module(*arguments)
+        fused_BLD, _ = plain_fusion(module, *arguments) if form == "plain" else module(*arguments)
         fused_BLD.backward(self.grad_BLD)
         return fused_BLD.detach(), self.x_BLD.grad
 

@@ -1,9 +1,10 @@
 """One two-step update and one evaluation pass over unaligned data, by how batches are padded.
 
-Forms: ``plain`` pads to the corpus's longest sequences and fuses by seven masked softmaxes, as the
-published code does; ``full`` pads alike and fuses as this project does; ``batch`` pads to the
-longest of the batch; ``bucketed`` puts utterances of similar text length into one batch. A step is
-what the trainer does for a batch: collate it, draw its masks, update twice.
+Forms: ``plain`` is ``tests/reference/ref_step.py``, padded to the corpus's longest sequences: the
+same mathematics as the published code does it; ``full`` pads alike and is otherwise this project's;
+``batch`` pads to the longest of the batch; ``groups``, the default, cuts a batch into groups of
+similar text length; ``bucketed`` also puts such utterances into one batch. A step is what the
+trainer does for a batch: collate it, draw its masks, update twice.
 
 Shapes: N utterances, B batch.
 """
@@ -23,12 +24,13 @@ import measuring
 import numpy as np
 import specs
 from measuring import MIB, PeakMemory, Report, interleaved, paired_ratio, scaled, spread, text_of
-from plain_fusion import plain_attention_in
+from plain_forms import plain_forms_in, plain_update
 
 from cider.condition import Condition
 from cider.missing import training_masks
 from cider.seeding import batch_order, bucketed_order
 from cider.training.evaluation import Masks, as_bool
+from cider.training.update import TwoStepUpdate
 from cider_platform.assembly import (
     Runtime,
     assemble,
@@ -82,6 +84,7 @@ class Bench:
         self.assembled = assemble(spec, self.store, runtime)
         if args.encoder == "none":
             specs.leave_encoder_out(self.assembled.model)
+        self.update = two_step_update(spec, self.assembled, self.store)
         self.forms = {name: Form(self, name) for name in args.forms}
 
 
@@ -93,15 +96,18 @@ class Form:
         self.bench, self.name = bench, name
         spec = specs.run_spec(args, **FORMS[name])
         self.batching = spec.training.batching
-        self.update = two_step_update(spec, bench.assembled, bench.store)
+        shared = bench.update
+        self.update = TwoStepUpdate(
+            shared.model, shared.optimizer, spec.training, spec.loss, shared.token_ids
+        )
         self.train = batch_source(bench.store, spec, "train")
         self.valid = batch_source(bench.store, spec, "valid")
         self.seconds = {"collate": 0.0, "masks": 0.0, "update": 0.0}
         self.padded: list[PerModality[int]] = []
 
-    def attention(self) -> Any:
+    def manner(self) -> Any:
         model = self.bench.assembled.model
-        return plain_attention_in(model) if self.name == "plain" else nullcontext()
+        return plain_forms_in(model) if self.name == "plain" else nullcontext()
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Return the row numbers of an epoch's full batches, shortest text first."""
@@ -122,7 +128,7 @@ class Form:
 
     def steps(self, repetition: int) -> None:
         self.bench.assembled.model.train()
-        with self.attention():
+        with self.manner():
             for index_B in self.sample(repetition):
                 self.step(index_B)
 
@@ -139,7 +145,10 @@ class Form:
         )
         observed = masks.map(as_bool)
         drawn = time.perf_counter()
-        self.update(batch, observed)
+        if self.name == "plain":
+            plain_update(self.update, batch, observed)
+        else:
+            self.update(batch, observed)
         self.padded.append(padded)
         self.seconds["collate"] += collated - began
         self.seconds["masks"] += drawn - collated
@@ -148,7 +157,7 @@ class Form:
     def evaluate(self, _: int) -> None:
         spec = self.bench.spec
         masks = Masks(self.valid, CONDITION, spec.missing, spec.seed)
-        with self.attention():
+        with self.manner():
             self.bench.assembled.predictor.predict(self.valid, masks)
 
     def forget_shares(self) -> None:
@@ -195,7 +204,7 @@ def peaks(args: argparse.Namespace, root: Path) -> dict[str, int]:
     for name, form in bench.forms.items():
         bench.assembled.model.train()
         longest_B = form.batches(epoch=1)[-1]
-        with form.attention():
+        with form.manner():
             form.step(longest_B)
             with PeakMemory() as peak:
                 form.step(longest_B)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SHARED = ("corpora", "measuring", "plain_fusion", "specs")
+SHARED = ("corpora", "measuring", "plain_forms", "specs")
 TINY_RUN = "--batch-size 4 --layers 1 --heads 2"
 
 
@@ -54,8 +54,10 @@ def test_training_step_prints_peak_memory_of_every_form(result_of):
 
 def test_training_step_prints_steps_and_evaluation_by_padding(result_of):
     options = f"{TINY_RUN} --rows 16 --evaluated-rows 4 --steps 2 --repetitions 1 --no-memory"
-    results = result_of("training_step", f"{options} --forms plain batch bucketed")["results"]
-    assert list(results) == ["plain", "batch", "bucketed"]
+    results = result_of("training_step", f"{options} --forms plain batch groups bucketed")[
+        "results"
+    ]
+    assert list(results) == ["plain", "batch", "groups", "bucketed"]
     assert results["plain"]["padded_steps"] == [50, 375, 500]
     assert results["bucketed"]["padded_steps"][0] <= results["batch"]["padded_steps"][0] < 50
     assert "evaluation_seconds" in results["batch"]
