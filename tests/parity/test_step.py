@@ -1,6 +1,7 @@
 """The two-step update in groups of similar length against its plain form on the whole batch."""
 
 import copy
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from cider.models.emotion import EmotionModel, build_head
 from cider.models.interface import InputShapes
 from cider.modules.text import TextEncoder, build_from_scratch
 from cider.spec import LossConfig, MaciConfig, TextEncoderConfig, TrainingConfig
-from cider.training.groups import SMALLEST, by_length, cuts
+from cider.training import groups
+from cider.training.groups import LINEAR_STEPS, START, by_length, cuts
 from cider.training.update import TwoStepUpdate
 
 WIDTHS = PerModality(16, 5, 7)
@@ -73,16 +75,17 @@ def descent(model):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@pytest.mark.parametrize("padding", ["groups", "batch"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
 def test_update_equals_the_plain_form_in_losses_gradients_and_weights(
-    case, padding, dtype, tolerance
+    case, dtype, tolerance, monkeypatch
 ):
+    monkeypatch.setattr(groups, "START", 500)  # so that so small a batch falls into groups
     shapes, fields = SHAPES[case[0]], case[1]
     model = model_of(shapes, fields, dtype)
     plain = copy.deepcopy(model)
     batch, observed = batch_of(shapes, dtype, least=int("wsam" in fields))
-    update = TwoStepUpdate(model, descent(model), TrainingConfig(padding=padding), LOSS, TokenIds())
+    assert len(by_length(batch, observed)) > 2
+    update = TwoStepUpdate(model, descent(model), TrainingConfig(), LOSS, TokenIds())
     slow = descent(plain)
     for _ in range(3):
         got = update(batch, observed)
@@ -111,14 +114,15 @@ def test_prediction_equals_the_plain_form(case):
         torch.testing.assert_close(got[mask], expected[mask])
 
 
-def test_groups_hold_every_utterance_once_at_its_own_length():
+def test_groups_hold_every_utterance_once_at_its_own_length(monkeypatch):
+    monkeypatch.setattr(groups, "START", 500)
     batch, observed = batch_of(SHAPES["unaligned"], torch.float32)
-    groups = by_length(batch, observed)
-    assert len(groups) > 1
-    assert sum(group.share for group in groups) == pytest.approx(1)
-    rows = torch.cat([group.view.row_B for group in groups])
+    found = by_length(batch, observed)
+    assert len(found) > 1
+    assert sum(group.share for group in found) == pytest.approx(1)
+    rows = torch.cat([group.view.row_B for group in found])
     assert sorted(rows.tolist()) == list(range(NUM_SAMPLES))
-    for group in groups:
+    for group in found:
         row_R = group.view.row_B
         assert torch.equal(group.labels_R, batch.labels_B[row_R])
         for kept, valid, whole, seen in zip(
@@ -130,9 +134,28 @@ def test_groups_hold_every_utterance_once_at_its_own_length():
             assert not whole[row_R, valid.shape[1] :].any()
 
 
-def test_groups_are_cut_where_texts_get_shorter_and_never_too_small():
-    assert cuts([10] * 20) == [(0, 20)]
-    assert cuts([50] * SMALLEST + [10] * 3) == [(0, SMALLEST), (SMALLEST, SMALLEST + 3)]
-    found = cuts(sorted(range(1, 129), reverse=True))
-    assert [stop for _, stop in found[:-1]] == [start for start, _ in found[1:]]
-    assert all(stop - start >= SMALLEST for start, stop in found[:-1])
+def test_cuts_are_those_of_least_work():
+    rng = np.random.default_rng(0)
+    for lengths in ([7], [50] * 3, *(rng.integers(2, 51, size) for size in (5, 9, 10))):
+        lengths = sorted(map(int, lengths), reverse=True)
+
+        def cost(bounds, lengths=lengths):
+            return sum(
+                START + (stop - start) * lengths[start] * (lengths[start] + LINEAR_STEPS)
+                for start, stop in bounds
+            )
+
+        inner = range(1, len(lengths))
+        ways = [
+            list(pairwise([0, *chosen, len(lengths)]))
+            for count in range(len(lengths))
+            for chosen in combinations(inner, count)
+        ]
+        found = cuts(lengths)
+        assert found in ways
+        assert cost(found) == min(map(cost, ways))
+
+
+def test_texts_of_one_length_are_one_group_and_many_shorter_ones_another():
+    assert cuts([20] * 128) == [(0, 128)]
+    assert cuts([50] * 10 + [10] * 30) == [(0, 10), (10, 40)]
