@@ -71,7 +71,7 @@ def plain_forms_in(model: EmotionModel) -> Iterator[None]:
 
 
 def _torch_dropout(part: Dropout, x: Tensor) -> Tensor:
-    return F.dropout(x, part.rate, part.training)
+    return F.dropout(x, part.p, part.training)
 
 
 def _plain_output(model: EmotionModel, view: Any, **_: object) -> SimpleNamespace:

@@ -40,8 +40,12 @@ class EmotionModel(nn.Module):
             reconstruct: False leaves out the reconstructions, where nothing reads them.
         """
         text_BTF = self.text_encoder(view.token_ids_BT, view.valid.text)
-        read = self.backbone if reconstruct else self.backbone.without_reconstruction
-        output = read(view, text_BTF)
+        return self.read(view, text_BTF, reconstruct=reconstruct)
+
+    def read(self, view: View, text_BTF: Tensor, *, reconstruct: bool = True) -> ModelOutput:
+        """Return what ``forward`` does for a view whose text is encoded."""
+        backbone = self.backbone if reconstruct else self.backbone.without_reconstruction
+        output = backbone(view, text_BTF)
         return ModelOutput(
             joint_BJ=output.joint_BJ,
             attention=output.attention,

@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 
 class Dropout(nn.Module):
-    """Set elements to zero with probability ``rate`` in training, and scale up the others.
+    """Set elements to zero with probability ``p`` in training, and scale up the others.
 
     Args:
-        rate: share of elements, in [0, 1).
+        p: share of elements, in [0, 1).
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x``, thinned out in training mode."""
-        if not self.training or self.rate == 0:
+        if not self.training or self.p == 0:
             return x
-        keep, scale = dropout_mask(x, self.rate)
+        keep, scale = dropout_mask(x, self.p)
         return x * keep.to(x.dtype).mul_(scale)
 
     def extra_repr(self) -> str:
         """Return what the printed module shows."""
-        return f"{self.rate:g}"
+        return f"{self.p:g}"
 
 
 def dropout_mask(like: Tensor, dropout: float) -> tuple[Tensor, float]:

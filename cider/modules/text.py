@@ -3,7 +3,7 @@
 ``transformers`` and ``huggingface_hub`` take seconds to import and are imported by the functions
 that build or look up an encoder: a process that only holds one, or none, does not wait for them.
 
-Shapes: B batch, T text steps, F encoder width.
+Shapes: B batch, R texts of a group, T text steps, F encoder width.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import torch
 from torch import nn
 
 from cider.errors import StoreError, UsageError
+from cider.modules.dropout import Dropout
+from cider.modules.packed_text import can_pack, packed_states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import BoolTensor, Tensor
 
@@ -40,6 +42,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, backbone: nn.Module, *, fine_tune: bool) -> None:
         super().__init__()
+        _cheapen_dropout(backbone)
         self.backbone = backbone
         self.fine_tune = fine_tune
         if not fine_tune:
@@ -65,6 +68,26 @@ class TextEncoder(nn.Module):
         output = self.backbone(input_ids=token_ids_BT, attention_mask=valid_BT.long())
         states_BTF: Tensor = output.last_hidden_state
         return states_BTF
+
+    def encode(self, token_ids: Sequence[Tensor], valid: Sequence[BoolTensor]) -> list[Tensor]:
+        """Return (R, T, F) for each of several groups of texts, padded to lengths of their own.
+
+        Args:
+            token_ids: (R, T) per group.
+            valid: (R, T) per group, True at tokens that are not padding.
+        """
+        if len(token_ids) > 1 and can_pack(self.backbone):
+            return packed_states(self.backbone, token_ids, valid)
+        return [self(ids_RT, valid_RT) for ids_RT, valid_RT in zip(token_ids, valid, strict=True)]
+
+
+def _cheapen_dropout(module: nn.Module) -> None:
+    """Let an encoder's dropout layers draw as all of this project's do."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Dropout):
+            setattr(module, name, Dropout(child.p))
+        else:
+            _cheapen_dropout(child)
 
 
 def _without_pooler(model_class: Any) -> dict[str, bool]:  # noqa: ANN401 - a transformers class

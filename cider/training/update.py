@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import BoolTensor, Tensor
 
-    from cider.data.batch import Batch, TokenIds
+    from cider.data.batch import Batch, TokenIds, View
     from cider.models.emotion import EmotionModel
     from cider.models.interface import ModelOutput
     from cider.spec import LossConfig, TrainingConfig
@@ -84,22 +84,25 @@ class TwoStepUpdate:
         self, groups: list[Group], targets: list[ModelOutput]
     ) -> Iterator[dict[str, Tensor]]:
         """Yield the loss of every group's complete view, and append what step 2 compares with."""
-        for group in groups:
-            output = self.model(group.view, reconstruct=False)
+        texts = _EncodedTexts(self.model, [group.view for group in groups])
+        for group, text_RTF in zip(groups, texts.leaves, strict=True):
+            output = self.model.read(group.view, text_RTF, reconstruct=False)
+            assert output.log_probs_BC is not None
             targets.append(output.detached())
             yield {"task_complete": task_loss(output.log_probs_BC, group.labels_R) * group.share}
+        texts.backward()
 
     def _incomplete(
         self, groups: list[Group], targets: list[ModelOutput], num_dropped: PerModality[Tensor]
     ) -> Iterator[dict[str, Tensor]]:
         """Yield the loss terms of every group's incomplete view."""
-        for group, complete in zip(groups, targets, strict=True):
-            incomplete = self.model(
-                incomplete_view(group.view, group.observed, self.token_ids),
-                reconstruct=self.weights.reconstruction > 0,
-            )
+        views = [incomplete_view(group.view, group.observed, self.token_ids) for group in groups]
+        texts = _EncodedTexts(self.model, views)
+        for group, view, text_RTF, complete in zip(
+            groups, views, texts.leaves, targets, strict=True
+        ):
             terms = distillation_terms(
-                incomplete,
+                self.model.read(view, text_RTF, reconstruct=self.weights.reconstruction > 0),
                 complete,
                 group.view,
                 group.observed,
@@ -109,6 +112,7 @@ class TwoStepUpdate:
                 num_dropped=num_dropped,
             )
             yield {**_named(terms), "total": terms.total(self.weights)}
+        texts.backward()
 
     def _step(
         self,
@@ -128,6 +132,31 @@ class TwoStepUpdate:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.gradient_clip)
         self.optimizer.step()
         return values
+
+
+class _EncodedTexts:
+    """The texts of all groups, encoded together; their gradients gather until ``backward``."""
+
+    def __init__(self, model: EmotionModel, views: list[View]) -> None:
+        self._states = model.text_encoder.encode(
+            [view.token_ids_BT for view in views], [view.valid.text for view in views]
+        )
+        self.leaves = [
+            states_RTF.detach().requires_grad_(states_RTF.requires_grad)
+            for states_RTF in self._states
+        ]
+
+    def backward(self) -> None:
+        """Carry what the groups' losses say of the texts into the encoder, once for all."""
+        read = [
+            (states_RTF, leaf_RTF)
+            for states_RTF, leaf_RTF in zip(self._states, self.leaves, strict=True)
+            if leaf_RTF.grad is not None
+        ]
+        if read:
+            torch.autograd.backward(
+                [states_RTF for states_RTF, _ in read], [leaf_RTF.grad for _, leaf_RTF in read]
+            )
 
 
 def _dropped(batch: Batch, observed: PerModality[BoolTensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ class Config:
     """Mean over the valid steps of each modality, one layer each, one layer together."""
 
     name: ClassVar[str] = "late_fusion"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     width: int = 32
     """Hidden width of every modality; the joint representation has three times as many."""

@@ -1,0 +1,84 @@
+"""A BERT over groups of texts in one pass against the same BERT over each group by itself."""
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from cider.modules.packed_text import _attend, can_pack
+from cider.modules.text import TextEncoder
+
+SHAPES = [(2, 9), (3, 5), (1, 2)]
+
+
+def encoder(dtype, dropout=0.0):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=20,
+        max_position_embeddings=12,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    return TextEncoder(BertModel(config, add_pooling_layer=False), fine_tune=True).to(dtype)
+
+
+def texts():
+    generator = torch.Generator().manual_seed(1)
+    ids = [torch.randint(1, 50, shape, generator=generator) for shape in SHAPES]
+    valid = [torch.ones(shape, dtype=torch.bool) for shape in SHAPES]
+    valid[0][1, 4:] = False
+    valid[1][2, 3:] = False
+    return ids, valid
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
+def test_groups_in_one_pass_equal_each_by_itself_in_value_and_gradient(dtype, tolerance, training):
+    text, (ids, valid) = encoder(dtype).train(training), texts()
+    assert can_pack(text.backbone)
+
+    def run(states):
+        found = [state[mask] for state, mask in zip(states, valid, strict=True)]
+        loss = sum((each * (number + 1)).square().sum() for number, each in enumerate(found))
+        parameters = [p for p in text.parameters() if p.requires_grad]
+        return [*found, *torch.autograd.grad(loss, parameters)]
+
+    apart = [text(*group) for group in zip(ids, valid, strict=True)]
+    for got, wanted in zip(run(text.encode(ids, valid)), run(apart), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_what_lies_in_padding_changes_nothing():
+    text, (ids, valid) = encoder(torch.float64).eval(), texts()
+    other = [torch.where(mask, each, 7) for each, mask in zip(ids, valid, strict=True)]
+    for a, b, mask in zip(text.encode(ids, valid), text.encode(other, valid), valid, strict=True):
+        torch.testing.assert_close(a[mask], b[mask], rtol=0, atol=0)
+
+
+def test_dropout_is_drawn_in_training_alone():
+    text, given = encoder(torch.float32, dropout=0.4), texts()
+    for training, equal in ((True, False), (False, True)):
+        text.train(training)
+        first, second = text.encode(*given)[0], text.encode(*given)[0]
+        assert torch.equal(first, second) == equal
+
+
+def test_attention_with_dropout_is_attention_in_the_mean():
+    generator = torch.Generator().manual_seed(3)
+    parts = [torch.randn(2, 4, 2, 3, generator=generator) for _ in range(3)]
+    valid = torch.ones(2, 1, 1, 4, dtype=torch.bool)
+    valid[1, ..., 2:] = False
+    torch.manual_seed(0)
+    mean = torch.stack([_attend(parts, valid, 0.3) for _ in range(3000)]).mean(0)
+    torch.testing.assert_close(mean, _attend(parts, valid, 0.0), rtol=0, atol=0.06)
+
+
+def test_encoders_other_than_bert_read_group_by_group():
+    text, (ids, valid) = encoder(torch.float64).eval(), texts()
+    packed = text.encode(ids, valid)
+    text.backbone.config.model_type = "another"
+    for a, b, mask in zip(text.encode(ids, valid), packed, valid, strict=True):
+        torch.testing.assert_close(a[mask], b[mask])
