@@ -104,6 +104,7 @@ class Form:
         self.valid = batch_source(bench.store, spec, "valid")
         self.seconds = {"collate": 0.0, "masks": 0.0, "update": 0.0}
         self.padded: list[PerModality[int]] = []
+        self.processor_seconds: list[float] = []
 
     def manner(self) -> Any:
         model = self.bench.assembled.model
@@ -128,9 +129,11 @@ class Form:
 
     def steps(self, repetition: int) -> None:
         self.bench.assembled.model.train()
+        began = time.process_time()
         with self.manner():
             for index_B in self.sample(repetition):
                 self.step(index_B)
+        self.processor_seconds.append(time.process_time() - began)
 
     def step(self, index_B: np.ndarray) -> None:
         """Do what ``Trainer`` does for one batch."""
@@ -163,6 +166,7 @@ class Form:
     def forget_shares(self) -> None:
         self.seconds = dict.fromkeys(self.seconds, 0.0)
         self.padded = []
+        self.processor_seconds = []
 
     def facts(self) -> dict[str, Any]:
         """Return the mean padded lengths of the steps, and where their time went."""
@@ -190,6 +194,10 @@ def measure(args: argparse.Namespace, root: Path) -> dict[str, Any]:
         results[name] = {
             "step_seconds": spread(scaled(seconds[name], 1 / args.steps)),
             f"{first}_over_this": paired_ratio(seconds[first], seconds[name]),
+            # Of all threads: what other work on the machine takes from this one is not in it.
+            f"{first}_over_this_processor": paired_ratio(
+                bench.forms[first].processor_seconds, form.processor_seconds
+            ),
             **form.facts(),
         }
         if name in passes:
@@ -242,6 +250,7 @@ def _describe(report: Report, first: str) -> None:
                 name,
                 text_of(found["step_seconds"], 3),
                 text_of(found[f"{first}_over_this"], 2),
+                text_of(found[f"{first}_over_this_processor"], 2),
                 " / ".join(f"{size:.0f}" for size in found["padded_steps"]),
                 " / ".join(f"{100 * shares[part]:.1f}" for part in ("collate", "masks")),
                 "" if peak is None else f"{peak / MIB:.0f}",
@@ -254,6 +263,7 @@ def _describe(report: Report, first: str) -> None:
             "form",
             "step",
             f"{first} / this",
+            "in processor time",
             "padded text / audio / vision",
             "collate / masks, % of step",
             "peak rise, MiB",

@@ -1,16 +1,17 @@
-"""A BERT encoder over groups of texts that are padded to different lengths, in one pass.
+"""A BERT encoder over texts of different lengths in one pass, without padding.
 
-Everything in BERT but attention acts on tokens alone. So the tokens of all groups stand one after
-the other, every linear layer is one product over all of them (and its weights get one gradient, not
-one per group), and attention alone looks at the groups one by one.
+Everything in BERT but attention acts on tokens alone. So the tokens of all texts stand one after
+the other, every linear layer is one product over all of them (and its weights get one gradient),
+and attention alone looks at one *run* after the other: neighbouring texts of one length.
 
-Shapes: R texts of a group, T steps of a group, N tokens of all groups, F width, H heads, K head
+Shapes: R texts of a group or run, T their steps, N tokens of all texts, F width, H heads, K head
 width.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,58 +34,74 @@ def can_pack(backbone: nn.Module) -> bool:
 def packed_states(
     bert: nn.Module, token_ids: Sequence[Tensor], valid: Sequence[BoolTensor]
 ) -> list[Tensor]:
-    """Return the last layer's states (R, T, F) of every group.
+    """Return the last layer's states (R, T, F) of every group, zero at padding.
 
     Args:
         bert: a ``transformers.BertModel``.
         token_ids: int64 (R, T) per group.
-        valid: bool (R, T) per group, True where a token may be attended to.
+        valid: bool (R, T) per group, True at tokens, which come first, and False at padding. The
+            fewer times the length changes from a row to the next, the fewer runs there are.
     """
-    shapes = [ids_RT.shape for ids_RT in token_ids]
-    sizes = [rows * steps for rows, steps in shapes]
-    device = token_ids[0].device
-    ids_1N = torch.cat([ids_RT.flatten() for ids_RT in token_ids]).unsqueeze(0)
+    runs = [_runs(valid_RT) for valid_RT in valid]
+    parts = [
+        ids_RT[rows, :steps]
+        for ids_RT, of_group in zip(token_ids, runs, strict=True)
+        for rows, steps in of_group
+    ]
+    shapes = [ids_RT.shape for ids_RT in parts]
+    sizes = [ids_RT.numel() for ids_RT in parts]
+    ids_1N = torch.cat([ids_RT.flatten() for ids_RT in parts]).unsqueeze(0)
     position_1N = torch.cat(
-        [torch.arange(steps, device=device).repeat(rows) for rows, steps in shapes]
+        [torch.arange(steps, device=ids_1N.device).repeat(rows) for rows, steps in shapes]
     ).unsqueeze(0)
     x_NF: Tensor = bert.embeddings(input_ids=ids_1N, position_ids=position_1N)[0]  # type: ignore[operator]
-    masks = [
-        None if bool(mask_RT.all()) else mask_RT[:, None, None, :] for mask_RT in valid
-    ]  # without a mask, attention has faster kernels
     for layer in bert.encoder.layer:  # type: ignore[union-attr]
         attention = layer.attention.self
         projections = [
-            torch.split(map_to(x_NF), sizes)
-            for map_to in (attention.query, attention.key, attention.value)
+            torch.split(project(x_NF), sizes)
+            for project in (attention.query, attention.key, attention.value)
         ]
+        rate = attention.dropout.p if attention.training else 0.0
         read_NF = torch.cat(
             [
                 _attend(
-                    [part_NF.view(*shape, attention.num_attention_heads, -1) for part_NF in parts],
-                    mask_R11T,
-                    attention.dropout.p if attention.training else 0.0,
+                    [part_NF.view(*shape, attention.num_attention_heads, -1) for part_NF in of_run],
+                    rate,
                 )
-                for shape, mask_R11T, *parts in zip(shapes, masks, *projections, strict=True)
+                for shape, *of_run in zip(shapes, *projections, strict=True)
             ]
         )
         attended_NF = layer.attention.output(read_NF, x_NF)
         x_NF = layer.output(layer.intermediate(attended_NF), attended_NF)
-    return [
+    states = iter(
         part_NF.view(*shape, -1)
         for part_NF, shape in zip(torch.split(x_NF, sizes), shapes, strict=True)
+    )
+    return [
+        torch.cat([F.pad(next(states), (0, 0, 0, longest - steps)) for _, steps in of_group])
+        for of_group, longest in zip(runs, [each.shape[1] for each in valid], strict=True)
     ]
 
 
-def _attend(projected_RTHK: Sequence[Tensor], valid_R11T: Tensor | None, dropout: float) -> Tensor:
-    """Return what the tokens of one group read from each other, (R T, F)."""
+def _runs(valid_RT: BoolTensor) -> list[tuple[slice, int]]:
+    """Return the rows and the length of every run of neighbouring texts of one length."""
+    lengths = valid_RT.sum(dim=1).tolist()
+    found, start = [], 0
+    for length, run in groupby(lengths):
+        stop = start + len(list(run))
+        found.append((slice(start, stop), length))
+        start = stop
+    return found
+
+
+def _attend(projected_RTHK: Sequence[Tensor], dropout: float) -> Tensor:
+    """Return what the tokens of each text of a run read from one another, (R T, F)."""
     q_RHTK, k_RHTK, v_RHTK = (part_RTHK.transpose(1, 2) for part_RTHK in projected_RTHK)
     if dropout == 0:
-        read_RHTK = F.scaled_dot_product_attention(q_RHTK, k_RHTK, v_RHTK, attn_mask=valid_R11T)
+        read_RHTK = F.scaled_dot_product_attention(q_RHTK, k_RHTK, v_RHTK)
     else:
         # torch has no fused attention with dropout on the CPU; its composed form draws dearly.
         scores_RHTT = (q_RHTK / math.sqrt(q_RHTK.shape[-1])) @ k_RHTK.transpose(-1, -2)
-        if valid_R11T is not None:
-            scores_RHTT = scores_RHTT.masked_fill(~valid_R11T, torch.finfo(scores_RHTT.dtype).min)
         keep_RHTT, scale = dropout_mask(scores_RHTT, dropout)
         kept_RHTT = scores_RHTT.softmax(dim=-1) * keep_RHTT.to(scores_RHTT.dtype).mul_(scale)
         read_RHTK = kept_RHTT @ v_RHTK
