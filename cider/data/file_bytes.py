@@ -48,6 +48,15 @@ class ChunkReader(io.RawIOBase):
             self._progress(self._done, self._total)
         return count
 
+    def seekable(self) -> bool:
+        """Return whether the inner file can be read from any place."""
+        return self._inner.seekable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to another place; what is passed over counts as read."""
+        self._done = self._inner.seek(offset, whence)
+        return self._done
+
     def close(self) -> None:
         """Close the inner file too."""
         self._inner.close()

@@ -1,8 +1,9 @@
 """Import feature pickles (MMSA, CIDer's OOD and cross-dataset files) into the feature store.
 
 Values are repaired as the published code does for -inf: what is not finite becomes 0. Frames beyond
-an utterance's length are not stored. Both are counted in the manifest. Memory: the unpickled file
-and one batch of rows.
+an utterance's length are not stored. Both are counted in the manifest. Memory: one batch of rows,
+and what is not frames; the arrays of a compressed file, or of one in protocols 0 to 2, are held
+whole.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cider.data.import_report import (
 )
 from cider.data.mmsa import MmsaSplit, find_splits, ignored_keys, read_split
 from cider.data.safe_pickle import read_pickle
-from cider.data.schema import BERT_BASE_UNCASED, FRAME_MODALITIES, ROWS_PER_BATCH, StoreKey
+from cider.data.schema import BERT_BASE_UNCASED, FRAME_MODALITIES, StoreKey
 from cider.data.writer import StoreWriter, refuse_stored
 from cider.errors import StoreError, UsageError
 from cider.spec import SPLITS
@@ -36,6 +37,14 @@ if TYPE_CHECKING:
     from cider.data.import_plan import ImportFile
     from cider.data.progress import Progress
     from cider.spec import Alignment, Distribution
+
+
+_ON_DISK_FROM = 2**20
+"""Arrays of at least this many bytes are not read before their rows are stored."""
+
+
+ROWS_AT_ONCE = 64
+"""Rows that are held with their padding."""
 
 
 @dataclass(slots=True)
@@ -114,7 +123,7 @@ def _open(path: Path, progress: Progress | None) -> tuple[object, dict[str, Any]
     )
     sha256 = file_sha256(path, hashing)
     facts = {"file": path.name, "sha256": sha256, "bytes": path.stat().st_size, "format": "mmsa"}
-    return read_pickle(path, progress=reading), facts
+    return read_pickle(path, progress=reading, on_disk_from=_ON_DISK_FROM), facts
 
 
 def _read(file: ImportFile, progress: Progress | None) -> _Corpus:
@@ -199,8 +208,8 @@ def _write(
     """Store one split batch by batch; return what was noticed in it, by kind."""
     counts = Counter(content.counts)
     total = len(content.ids)
-    for start in range(0, total, ROWS_PER_BATCH):
-        rows = slice(start, start + ROWS_PER_BATCH)
+    for start in range(0, total, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
         frames, source_lengths = {}, {}
         for name in FRAME_MODALITIES:
             padded_BSF, given = content.frames[name][rows], content.lengths[name]
@@ -209,7 +218,10 @@ def _write(
                 lengths_B = content.text_lengths_N[rows]
             else:
                 lengths_B = content_lengths(padded_BSF) if given is None else given[rows]
-            frames[name] = cut_frames(padded_BSF, lengths_B, name, counts)
+            # Copies: a view would keep the padding of all rows that wait to be written.
+            frames[name] = [
+                frames_SF.copy() for frames_SF in cut_frames(padded_BSF, lengths_B, name, counts)
+            ]
             source_lengths[name] = _other_lengths(
                 None if given is None else given[rows], frames[name]
             )

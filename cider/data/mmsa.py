@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cider.data.array_on_disk import ArrayOnDisk, whole
 from cider.data.labels import LABEL_RANGE, class_labels
 from cider.data.schema import BERT_BASE_UNCASED, FRAME_MODALITIES
 from cider.errors import StoreError
@@ -44,7 +45,7 @@ class MmsaSplit:
     """int32, zero beyond each length."""
     text_lengths_N: np.ndarray
     """int64, at least 2: start and end token."""
-    frames: dict[str, np.ndarray]
+    frames: dict[str, np.ndarray | ArrayOnDisk]
     """``audio`` and ``vision``: any float type (N, S, F), the source's own arrays, not cleaned."""
     lengths: dict[str, np.ndarray | None]
     """``audio`` and ``vision``: int64 (N,) as given, None where the source gives none."""
@@ -168,7 +169,7 @@ def _check_keys(split: dict[str, Any], where: str) -> None:
 
 
 def _container(value: object) -> str:
-    return value.dtype.str if isinstance(value, np.ndarray) else "list"
+    return value.dtype.str if isinstance(value, np.ndarray | ArrayOnDisk) else "list"
 
 
 def _check_sizes(sizes: dict[str, int], where: str) -> None:
@@ -186,6 +187,7 @@ def _check_unique(ids: list[str], where: str) -> None:
 
 
 def _strings(value: object, where: str) -> list[str]:
+    value = whole(value)
     rows = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(rows, list | tuple):
         raise StoreError(f"{where} must be a list of texts, got {type(value).__name__}")
@@ -196,7 +198,13 @@ def _strings(value: object, where: str) -> list[str]:
 
 
 def _array(value: object, where: str, ndim: int, shape: str) -> np.ndarray:
-    array = value if isinstance(value, np.ndarray) else None
+    array = _described(value, where, ndim, shape)
+    return array[:] if isinstance(array, ArrayOnDisk) else array
+
+
+def _described(value: object, where: str, ndim: int, shape: str) -> np.ndarray | ArrayOnDisk:
+    """Return numbers of so many dimensions, unread where they are on disk."""
+    array = value if isinstance(value, np.ndarray | ArrayOnDisk) else None
     if isinstance(value, list):
         try:
             array = np.asarray(value)
@@ -212,8 +220,8 @@ def _array(value: object, where: str, ndim: int, shape: str) -> np.ndarray:
     return array
 
 
-def _frames(value: object, where: str) -> np.ndarray:
-    array = _array(value, where, 3, "(utterances, steps, width)")
+def _frames(value: object, where: str) -> np.ndarray | ArrayOnDisk:
+    array = _described(value, where, 3, "(utterances, steps, width)")
     if 0 in array.shape[1:]:
         raise StoreError(f"{where} must have at least one step and one feature, got {array.shape}")
     return array
@@ -273,7 +281,7 @@ def _classes(value: object, where: str) -> np.ndarray:
 
 
 def _lengths(
-    value: object, frames_NSF: np.ndarray, where: str, sizes: dict[str, int], key: str
+    value: object, frames_NSF: np.ndarray | ArrayOnDisk, where: str, sizes: dict[str, int], key: str
 ) -> np.ndarray | None:
     if value is None:
         return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cider.data.array_on_disk import ArrayOnDisk, BytesOnDisk
 from cider.data.pickle_values import Global, Refused, Unbuilt, shown
 
 if TYPE_CHECKING:
@@ -66,13 +67,15 @@ def start_array(arguments: tuple[Any, ...]) -> Unbuilt:
     return Unbuilt("numpy.ndarray", _complete_array)
 
 
-def _complete_array(state: Any, _: PickleSource) -> np.ndarray:  # noqa: ANN401 - checked here
+def _complete_array(state: Any, _: PickleSource) -> np.ndarray | ArrayOnDisk:  # noqa: ANN401 - checked here
     if type(state) is not tuple or len(state) != 5 or state[0] != _ARRAY_STATE_VERSION:
         raise Refused("gives an array a state of an unknown form")
     _version, shape, dtype, is_fortran, data = state
     count = count_items(shape)
     if not isinstance(dtype, np.dtype):
         raise Refused(f"gives an array a {type(dtype).__name__} for its type")
+    if type(data) is BytesOnDisk and not (is_fortran and len(shape) > 1):
+        return array_on_disk(data, dtype, shape)
     if dtype.hasobject:
         if type(data) is not list or len(data) != count:
             raise Refused(f"gives an object array of shape {shape} other content")
@@ -85,9 +88,29 @@ def _complete_array(state: Any, _: PickleSource) -> np.ndarray:  # noqa: ANN401 
     return checked_text(array)
 
 
-def array_from_buffer(arguments: tuple[Any, ...]) -> np.ndarray:
+def array_on_disk(data: BytesOnDisk, dtype: Any, shape: Any) -> np.ndarray | ArrayOnDisk:  # noqa: ANN401
+    """Return an array in C order over bytes that were left in the file.
+
+    Args:
+        data: where they are.
+        dtype: must be a dtype of what needs no look at the bytes.
+        shape: must need exactly as many bytes.
+    """
+    if not isinstance(dtype, np.dtype) or dtype.hasobject:
+        raise Refused("takes an array of objects from raw bytes")
+    _check_size(shape, dtype, data.size)
+    array = ArrayOnDisk(data.path, data.offset, dtype, shape)
+    # Text may have characters that do not exist, which only a look at it tells.
+    return checked_text(array[:]) if dtype.kind == "U" else array
+
+
+def array_from_buffer(arguments: tuple[Any, ...]) -> np.ndarray | ArrayOnDisk:
     """Return ``numpy.core.numeric._frombuffer(...)``, the form of protocol 5."""
     buffer, dtype, shape, order, *axes = arguments
+    if type(buffer) is BytesOnDisk:
+        if order == "C" and not axes:
+            return array_on_disk(buffer, dtype, shape)
+        buffer = buffer.read()
     if type(buffer) not in (bytes, bytearray):
         raise Refused(f"takes an array from a {type(buffer).__name__}")
     if order == "K" and axes:
@@ -151,6 +174,8 @@ def as_bytes(data: object) -> bytes:
     """Return bytes, which Python 2 wrote as a string."""
     if type(data) is str:
         return data.encode("latin-1")
+    if type(data) is BytesOnDisk:
+        return data.read()
     if type(data) is not bytes:
         raise Refused(f"gives an array a {type(data).__name__} for its bytes")
     return data

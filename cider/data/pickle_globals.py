@@ -13,6 +13,7 @@ import numpy as np
 from cider.data.pickle_arrays import (
     NDARRAY,
     array_from_buffer,
+    array_on_disk,
     as_bytes,
     build_dtype,
     build_scalar,
@@ -25,6 +26,7 @@ from cider.data.pickle_machine import PickleMachine
 from cider.data.pickle_values import Global, Refused, Unbuilt, check_key, shown
 
 if TYPE_CHECKING:
+    from cider.data.array_on_disk import ArrayOnDisk
     from cider.data.pickle_source import PickleSource
 
 # Protocols 0 to 2 write the names that Python 2 had.
@@ -63,7 +65,7 @@ def printable(module: str, name: str) -> str:
     return f"{text} ({shown('os.' + name[:100])[1:-1]})" if module in _SYSTEM_MODULES else text
 
 
-def _read_joblib_array(state: Any, source: PickleSource) -> np.ndarray:  # noqa: ANN401
+def _read_joblib_array(state: Any, source: PickleSource) -> np.ndarray | ArrayOnDisk:  # noqa: ANN401
     """Read the array whose bytes joblib wrote between this instruction and the next."""
     if type(state) is not dict or state.get("subclass") is not NDARRAY:
         raise Refused("stores an array of a class other than numpy.ndarray")
@@ -79,6 +81,9 @@ def _read_joblib_array(state: Any, source: PickleSource) -> np.ndarray:  # noqa:
         return _read_object_array(source)
     if alignment is not None:  # joblib 1.2 and later: a byte with the number of padding bytes
         source.take(source.take(1)[0])
+    on_disk = source.pass_over(count * dtype.itemsize) if order == "C" else None
+    if on_disk is not None:
+        return array_on_disk(on_disk, dtype, shape)
     source.require(count * dtype.itemsize)
     array = np.empty(count, dtype)
     source.fill(array.view(np.uint8).data)

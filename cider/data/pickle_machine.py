@@ -155,10 +155,10 @@ class PickleMachine:
             b"\x8c": partial(counted, 1, utf8),
             b"X": partial(counted, 4, utf8),
             b"\x8d": partial(counted, 8, utf8),
-            b"C": partial(counted, 1, None),
-            b"B": partial(counted, 4, None),
-            b"\x8e": partial(counted, 8, None),
-            b"\x96": lambda: self._push(source.take_mutable(self._unsigned(8))),
+            b"C": partial(self._bytes, 1, source.take),
+            b"B": partial(self._bytes, 4, source.take),
+            b"\x8e": partial(self._bytes, 8, source.take),
+            b"\x96": partial(self._bytes, 8, source.take_mutable),
         }
 
     def _push(self, value: object) -> None:
@@ -167,9 +167,12 @@ class PickleMachine:
     def _unsigned(self, width: int) -> int:
         return int.from_bytes(self._source.take(width), "little")
 
-    def _counted(self, width: int, decode: Callable[[bytes], str] | None) -> None:
-        data = self._source.take(int.from_bytes(self._source.take(width), "little"))
-        self._stack.append(data if decode is None else decode(data))
+    def _counted(self, width: int, decode: Callable[[bytes], str]) -> None:
+        self._stack.append(decode(self._source.take(self._unsigned(width))))
+
+    def _bytes(self, width: int, take: Callable[[int], bytes | bytearray]) -> None:
+        size = self._unsigned(width)
+        self._stack.append(self._source.pass_over(size) or take(size))
 
     def _long(self, size: int) -> None:
         if size > MAX_INTEGER_BYTES:

@@ -15,6 +15,7 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from cider.data.array_on_disk import BytesOnDisk
 from cider.data.file_bytes import CHUNK_BYTES, ChunkReader, open_bytes, regular_file_size
 from cider.errors import StoreError
 
@@ -51,12 +52,22 @@ class PickleSource:
         path: the file, for messages.
         limit: bytes that may be taken in all.
         compressed: True if the limit is the allowance of a compressed file, not a known size.
+        on_disk_from: bytes of one instruction that are passed over and stay in the file, from this
+            many on; None: never. The position is then a place in the file.
     """
 
-    __slots__ = ("_built", "_compressed", "_limit", "_stream", "path", "position")
+    __slots__ = (
+        "_built", "_compressed", "_limit", "_on_disk_from", "_stream", "path", "position",
+    )  # fmt: skip
 
     def __init__(
-        self, stream: BinaryIO, path: Path, limit: int, *, compressed: bool = False
+        self,
+        stream: BinaryIO,
+        path: Path,
+        limit: int,
+        *,
+        compressed: bool = False,
+        on_disk_from: int | None = None,
     ) -> None:
         self.path = path
         self.position = 0
@@ -64,6 +75,7 @@ class PickleSource:
         self._built = 0
         self._limit = limit
         self._compressed = compressed
+        self._on_disk_from = on_disk_from
 
     def take(self, size: int) -> bytes:
         """Return the next ``size`` bytes."""
@@ -74,6 +86,16 @@ class PickleSource:
         if len(data) != size:
             raise self._ended()
         return data
+
+    def pass_over(self, size: int) -> BytesOnDisk | None:
+        """Leave the next ``size`` bytes in the file if they are many enough, else return None."""
+        if self._on_disk_from is None or size < self._on_disk_from:
+            return None
+        self.require(size)
+        found = BytesOnDisk(self.path, self.position, size)
+        self.position += size
+        self._stream.seek(self.position)
+        return found
 
     def take_mutable(self, size: int) -> bytearray:
         """Return the next ``size`` bytes as a bytearray, which grows only as they arrive."""
@@ -156,12 +178,15 @@ class PickleSource:
 
 
 @contextmanager
-def open_source(path: Path, progress: ByteProgress | None = None) -> Iterator[PickleSource]:
+def open_source(
+    path: Path, progress: ByteProgress | None = None, *, on_disk_from: int | None = None
+) -> Iterator[PickleSource]:
     """Open a pickle file, compressed (gzip, zlib, bz2, lzma, xz) or not.
 
     Args:
         path: a regular file that is not empty.
         progress: called with the bytes of the file read so far, and its size.
+        on_disk_from: see ``PickleSource``; a compressed file's bytes are never left there.
 
     Raises:
         StoreError: if the file cannot be opened, is empty or is of another kind.
@@ -176,7 +201,7 @@ def open_source(path: Path, progress: ByteProgress | None = None) -> Iterator[Pi
                 raise StoreError(f"{path} {sentence}")
         decompress = _decompressor(magic)
         if decompress is None:
-            yield PickleSource(file, path, size)
+            yield PickleSource(file, path, size, on_disk_from=on_disk_from)
             return
         limit = EXPANSION_FLOOR_BYTES + MAX_EXPANSION * size
         expanded = ChunkReader(decompress(file))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cider.data.array_on_disk import ArrayOnDisk, BytesOnDisk
 from cider.data.pickle_globals import resolve_plain
 from cider.data.pickle_machine import PickleMachine
 from cider.data.pickle_source import open_source
@@ -32,7 +33,9 @@ _LEAVES = frozenset({str, bytes, bytearray, int, float, bool, type(None)})
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
 
 
-def read_pickle(path: Path, *, progress: ByteProgress | None = None) -> object:
+def read_pickle(
+    path: Path, *, progress: ByteProgress | None = None, on_disk_from: int | None = None
+) -> object:
     """Return the content of a pickle or joblib file, compressed or not.
 
     The peak of memory is the arrays themselves: their bytes are read once into where they stay.
@@ -40,6 +43,9 @@ def read_pickle(path: Path, *, progress: ByteProgress | None = None) -> object:
     Args:
         path: a regular file that holds one object.
         progress: called with the bytes of the file read so far, and its size.
+        on_disk_from: arrays of at least this many bytes come as ``ArrayOnDisk`` where they are
+            written as raw bytes in C order and the file is not compressed, and take no memory.
+            Bytes of that size that belong to no array come as ``BytesOnDisk``.
 
     Returns:
         dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, bool, None, NumPy
@@ -50,7 +56,7 @@ def read_pickle(path: Path, *, progress: ByteProgress | None = None) -> object:
         UnsafePickleError: if the file asks for anything else; nothing in it has been run.
         StoreError: if it is missing, empty, truncated, damaged, of another kind or too large.
     """
-    with open_source(path, progress) as source:
+    with open_source(path, progress, on_disk_from=on_disk_from) as source:
         value = PickleMachine(source, resolve_plain).load()
         source.finish()
     _check_content(value, path)
@@ -107,7 +113,9 @@ def _next_container(walk: _Walk, sizes: dict[int, int], path: Path) -> object | 
             if id(child) not in sizes:
                 return child
             walk.size += sizes[id(child)]
-        elif kind is np.ndarray or isinstance(child, (np.generic, np.dtype)):
+        elif kind in (np.ndarray, ArrayOnDisk, BytesOnDisk) or isinstance(
+            child, (np.generic, np.dtype)
+        ):
             walk.size += 1
         else:
             raise UnsafePickleError(

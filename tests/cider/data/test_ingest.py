@@ -133,7 +133,7 @@ def test_import_in_several_batches_equals_one_batch(tmp_path, make_mmsa, run_imp
     content = make_mmsa()
     content["train"]["audio"][7, 0, 0] = -np.inf
     whole = run_import(content).manifest
-    monkeypatch.setattr("cider.data.ingest.ROWS_PER_BATCH", 5)
+    monkeypatch.setattr("cider.data.ingest.ROWS_AT_ONCE", 5)
     monkeypatch.setattr("cider.data.writer.ROWS_PER_BATCH", 5)
     assert run_import(content).manifest.content_sha256 == whole.content_sha256
     assert run_import(content).manifest.cleaned == whole.cleaned
