@@ -14,6 +14,8 @@ from cider.models.interface import ModelOutput
 from cider.modules.intervention import CausalHead, LinearHead
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from cider.data.batch import View
@@ -41,6 +43,15 @@ class EmotionModel(nn.Module):
         """
         text_BTF = self.text_encoder(view.token_ids_BT, view.valid.text)
         return self.read(view, text_BTF, reconstruct=reconstruct)
+
+    def encode(self, views: Sequence[View]) -> list[Tensor]:
+        """Return the text states (B, T, F) of several views, which may be padded differently.
+
+        A model that reads no padding gets states of zeros there, without any work on it.
+        """
+        token_ids = [view.token_ids_BT for view in views]
+        valid = [view.valid.text for view in views]
+        return self.text_encoder.encode(token_ids, valid, padding=self.backbone.reads_padding)
 
     def read(self, view: View, text_BTF: Tensor, *, reconstruct: bool = True) -> ModelOutput:
         """Return what ``forward`` does for a view whose text is encoded."""

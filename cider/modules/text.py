@@ -69,14 +69,17 @@ class TextEncoder(nn.Module):
         states_BTF: Tensor = output.last_hidden_state
         return states_BTF
 
-    def encode(self, token_ids: Sequence[Tensor], valid: Sequence[BoolTensor]) -> list[Tensor]:
+    def encode(
+        self, token_ids: Sequence[Tensor], valid: Sequence[BoolTensor], *, padding: bool
+    ) -> list[Tensor]:
         """Return (R, T, F) for each of several groups of texts, padded to lengths of their own.
 
         Args:
             token_ids: (R, T) per group.
             valid: (R, T) per group, True at tokens that are not padding.
+            padding: True if somebody reads the states at padding; otherwise they may be zeros.
         """
-        if len(token_ids) > 1 and can_pack(self.backbone):
+        if not padding and len(token_ids) > 1 and can_pack(self.backbone):
             return packed_states(self.backbone, token_ids, valid)
         return [self(ids_RT, valid_RT) for ids_RT, valid_RT in zip(token_ids, valid, strict=True)]
 

@@ -14,12 +14,13 @@ import torch
 from cider.counterfactual import choose_tau, subtract
 from cider.metrics import metrics_of_task
 from cider.missing import evaluation_masks, released_masks
+from cider.training.groups import cut_view, rows_by_length
 from cider.training.workers import ALONE
 from cider.views import counterfactual_view, incomplete_view
 
 if TYPE_CHECKING:
     from cider.condition import Condition
-    from cider.data.batch import Batch, TokenIds
+    from cider.data.batch import Batch, TokenIds, View
     from cider.data.loader import BatchSource
     from cider.modality import PerModality
     from cider.models.emotion import EmotionModel
@@ -124,23 +125,51 @@ class Predictor:
         """Return predictions for every utterance; the model's mode is put back afterwards."""
         was_training = self.model.training
         self.model.eval()
-        factual, counterfactual, index = [], [], []
+        index: list[np.ndarray] = []
+        tables: list[list[torch.Tensor]] = []
         # Whole batches to each worker: a prediction then has the very bits it has in one process.
         for cpu_batch in source.batches(self.batch_size, turn=self.workers.place):
             observed = masks.of(cpu_batch).map(lambda mask: mask.to(self.device))
-            batch = cpu_batch.to(self.device)
-            view = incomplete_view(batch.complete, observed, self.token_ids)  # type: ignore[arg-type]
+            view = incomplete_view(
+                cpu_batch.to(self.device).complete,
+                observed,  # type: ignore[arg-type]
+                self.token_ids,
+            )
             index.append(cpu_batch.index_B)
-            factual.append(self.model(view).log_probs_BC.double())
-            if self.kept_words is not None:
-                view = counterfactual_view(view, self.kept_words, self.token_ids)
-                counterfactual.append(self.model(view).log_probs_BC.double())
+            tables.append(self._log_probs(view))
         self.model.train(was_training)
-        log_probs_NC = self.workers.gather(factual, index, len(source))
-        if self.kept_words is None:
-            return Predictions(log_probs_NC.numpy(), None)
-        counterfactual_NC = self.workers.gather(counterfactual, index, len(source))
-        return Predictions(log_probs_NC.numpy(), counterfactual_NC.numpy())
+        found = [
+            self.workers.gather([tables_K[kind] for tables_K in tables], index, len(source)).numpy()
+            for kind in range(1 if self.kept_words is None else 2)
+        ]
+        return Predictions(found[0], found[1] if len(found) > 1 else None)
+
+    def _log_probs(self, view: View) -> list[torch.Tensor]:
+        """Return float64 log-probabilities (B, C) of a view and, if asked for, its counterfactual.
+
+        Where the model reads no padding, utterances of similar length are read together without it.
+        """
+        if self.model.backbone.reads_padding:
+            parts, row_B = [view], None
+        else:
+            cut = rows_by_length(view)
+            parts = [cut_view(view, row_R, steps) for row_R, steps in cut]
+            row_B = torch.cat([row_R for row_R, _ in cut])
+        kinds = [parts]
+        if self.kept_words is not None:
+            kinds.append(
+                [counterfactual_view(part, self.kept_words, self.token_ids) for part in parts]
+            )
+        states = iter(self.model.encode([part for kind in kinds for part in kind]))
+        found = []
+        for kind in kinds:
+            log_probs_BC = torch.cat(
+                [self.model.log_probs(part, next(states)).double() for part in kind]
+            )
+            if row_B is not None:
+                log_probs_BC = log_probs_BC[torch.argsort(row_B)]
+            found.append(log_probs_BC)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

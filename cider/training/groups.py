@@ -62,24 +62,33 @@ def by_length(batch: Batch, observed: PerModality[BoolTensor]) -> list[Group]:
         observed: True where a position was kept.
     """
     assert batch.labels_B is not None
-    view = batch.complete
-    lengths = [mask_BT.sum(dim=1).cpu() for mask_BT in view.valid]
-    order_B = torch.argsort(lengths[0], descending=True, stable=True)
     groups = []
-    for start, stop in cuts(lengths[0][order_B].tolist()):
-        row_R = order_B[start:stop]
-        # At least one step: utterances may have no frame of a modality at all.
-        steps = PerModality(*(max(int(length_B[row_R].max()), 1) for length_B in lengths))
-        there_R = row_R.to(view.token_ids_BT.device)
+    for row_R, steps in rows_by_length(batch.complete):
         groups.append(
             Group(
-                _rows(view, there_R, steps),
-                _masks(observed, there_R, steps),
-                batch.labels_B[there_R],
-                batch.share * len(row_R) / len(order_B),
+                cut_view(batch.complete, row_R, steps),
+                _masks(observed, row_R, steps),
+                batch.labels_B[row_R],
+                batch.share * len(row_R) / len(batch.labels_B),
             )
         )
     return groups
+
+
+def rows_by_length(view: View) -> list[tuple[Tensor, PerModality[int]]]:
+    """Return for every group which rows it has (R,), on the view's device, and its longest lengths.
+
+    Rows are in the order of their numbers of tokens, longest first.
+    """
+    lengths = view.valid.map(lambda mask_BT: mask_BT.sum(dim=1).cpu())
+    order_B = torch.argsort(lengths.text, descending=True, stable=True)
+    found = []
+    for start, stop in cuts(lengths.text[order_B].tolist()):
+        row_R = order_B[start:stop]
+        # At least one step: utterances may have no frame of a modality at all.
+        steps = PerModality(*(max(int(length_B[row_R].max()), 1) for length_B in lengths))
+        found.append((row_R.to(view.token_ids_BT.device), steps))
+    return found
 
 
 def cuts(lengths: Sequence[int]) -> list[tuple[int, int]]:
@@ -103,21 +112,22 @@ def cuts(lengths: Sequence[int]) -> list[tuple[int, int]]:
     return list(pairwise(reversed(bounds)))
 
 
-def _rows(view: View, there_R: Tensor, steps: PerModality[int]) -> View:
+def cut_view(view: View, row_R: Tensor, steps: PerModality[int]) -> View:
+    """Return some rows of a view, as far as they are content."""
     rows_B = view.row_B
     if rows_B is None:
-        rows_B = torch.arange(len(view.token_ids_BT), device=there_R.device) + view.first_row
+        rows_B = torch.arange(len(view.token_ids_BT), device=row_R.device) + view.first_row
     return replace(
         view,
-        token_ids_BT=view.token_ids_BT[:, : steps.text][there_R],
-        audio_BSF=view.audio_BSF[:, : steps.audio][there_R],
-        vision_BSF=view.vision_BSF[:, : steps.vision][there_R],
-        valid=_masks(view.valid, there_R, steps),
-        row_B=rows_B[there_R],
+        token_ids_BT=view.token_ids_BT[:, : steps.text][row_R],
+        audio_BSF=view.audio_BSF[:, : steps.audio][row_R],
+        vision_BSF=view.vision_BSF[:, : steps.vision][row_R],
+        valid=_masks(view.valid, row_R, steps),
+        row_B=rows_B[row_R],
     )
 
 
 def _masks(
-    masks: PerModality[BoolTensor], there_R: Tensor, steps: PerModality[int]
+    masks: PerModality[BoolTensor], row_R: Tensor, steps: PerModality[int]
 ) -> PerModality[BoolTensor]:
-    return masks.zip_map(steps, lambda mask_BT, count: mask_BT[:, :count][there_R])  # type: ignore[arg-type, return-value]
+    return masks.zip_map(steps, lambda mask_BT, count: mask_BT[:, :count][row_R])  # type: ignore[arg-type, return-value]

@@ -138,9 +138,7 @@ class _EncodedTexts:
     """The texts of all groups, encoded together; their gradients gather until ``backward``."""
 
     def __init__(self, model: EmotionModel, views: list[View]) -> None:
-        self._states = model.text_encoder.encode(
-            [view.token_ids_BT for view in views], [view.valid.text for view in views]
-        )
+        self._states = model.encode(views)
         self.leaves = [
             states_RTF.detach().requires_grad_(states_RTF.requires_grad)
             for states_RTF in self._states

@@ -47,14 +47,19 @@ def test_groups_in_one_pass_equal_each_by_itself_in_value_and_gradient(dtype, to
         return [*found, *torch.autograd.grad(loss, parameters)]
 
     apart = [text(*group) for group in zip(ids, valid, strict=True)]
-    for got, wanted in zip(run(text.encode(ids, valid)), run(apart), strict=True):
+    for got, wanted in zip(run(text.encode(ids, valid, padding=False)), run(apart), strict=True):
         torch.testing.assert_close(got, wanted, rtol=tolerance, atol=tolerance)
 
 
 def test_what_lies_in_padding_changes_nothing():
     text, (ids, valid) = encoder(torch.float64).eval(), texts()
     other = [torch.where(mask, each, 7) for each, mask in zip(ids, valid, strict=True)]
-    for a, b, mask in zip(text.encode(ids, valid), text.encode(other, valid), valid, strict=True):
+    for a, b, mask in zip(
+        text.encode(ids, valid, padding=False),
+        text.encode(other, valid, padding=False),
+        valid,
+        strict=True,
+    ):
         torch.testing.assert_close(a[mask], b[mask], rtol=0, atol=0)
 
 
@@ -62,7 +67,7 @@ def test_dropout_is_drawn_in_training_alone():
     text, given = encoder(torch.float32, dropout=0.4), texts()
     for training, equal in ((True, False), (False, True)):
         text.train(training)
-        first, second = text.encode(*given)[0], text.encode(*given)[0]
+        first, second = text.encode(*given, padding=False)[0], text.encode(*given, padding=False)[0]
         assert torch.equal(first, second) == equal
 
 
@@ -74,9 +79,16 @@ def test_attention_with_dropout_is_attention_in_the_mean():
     torch.testing.assert_close(mean, _attend(parts, 0.0), rtol=0, atol=0.06)
 
 
+def test_states_at_padding_are_the_encoder_s_own_where_somebody_reads_them():
+    text, (ids, valid) = encoder(torch.float64).eval(), texts()
+    for got, *group in zip(text.encode(ids, valid, padding=True), ids, valid, strict=True):
+        torch.testing.assert_close(got, text(*group), rtol=0, atol=0)
+    assert not text.encode(ids, valid, padding=False)[0][1, 4:].any()
+
+
 def test_encoders_other_than_bert_read_group_by_group():
     text, (ids, valid) = encoder(torch.float64).eval(), texts()
-    packed = text.encode(ids, valid)
+    packed = text.encode(ids, valid, padding=False)
     text.backbone.config.model_type = "another"
-    for a, b, mask in zip(text.encode(ids, valid), packed, valid, strict=True):
+    for a, b, mask in zip(text.encode(ids, valid, padding=False), packed, valid, strict=True):
         torch.testing.assert_close(a[mask], b[mask])
