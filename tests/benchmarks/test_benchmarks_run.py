@@ -60,7 +60,7 @@ def test_training_step_prints_steps_and_evaluation_by_padding(result_of):
     assert list(results) == ["plain", "batch", "groups", "bucketed"]
     assert results["plain"]["padded_steps"] == [50, 375, 500]
     assert results["bucketed"]["padded_steps"][0] <= results["batch"]["padded_steps"][0] < 50
-    assert "evaluation_seconds" in results["batch"]
+    assert "evaluation_seconds" in results["groups"]
     assert sum(results["batch"]["share"].values()) == pytest.approx(1)
 
 
@@ -85,6 +85,12 @@ def test_loaders_memory_prints_what_each_loader_adds(result_of):
     results = result_of("loaders_memory", "--rows 40 --loaders 1 --batch-size 16")["results"]
     assert [loader["batches"] for loader in results["loaders"]] == [5]
     assert results["baseline_bytes"] > results["store_bytes"] > 0
+
+
+def test_startup_prints_seconds_of_help(result_of):
+    results = result_of("startup", "--searches 0 --repetitions 1")["results"]
+    assert set(results) == {"help"}
+    assert all(0 < each["median"] < 60 for each in results["help"].values())
 
 
 def test_missing_masks_prints_every_protocol(result_of):
