@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from measuring import ROOT
 from torch.nn import functional as F
 
 from cider.modules.dropout import Dropout
+from cider.views import counterfactual_view, incomplete_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from torch import BoolTensor, Tensor
 
     from cider.data.batch import Batch
+    from cider.data.loader import BatchSource
     from cider.modality import PerModality
     from cider.models.emotion import EmotionModel
     from cider.modules.fusion import CompositeAttention
+    from cider.training.evaluation import Masks, Predictor
     from cider.training.update import TwoStepUpdate
 
 sys.path.insert(0, str(ROOT / "tests" / "reference"))
@@ -49,14 +52,25 @@ def plain_update(
     return ref_step.two_step(*parts)
 
 
+@torch.no_grad()
+def plain_predict(predictor: Predictor, source: BatchSource, masks: Masks) -> None:
+    """Do what ``Predictor.predict`` does, with its model, the plain way."""
+    predictor.model.eval()
+    for batch in source.batches(predictor.batch_size):
+        view = incomplete_view(batch.complete, masks.of(batch), predictor.token_ids)
+        ref_step.forward(predictor.model, view)
+        if predictor.kept_words is not None:
+            view = counterfactual_view(view, predictor.kept_words, predictor.token_ids)
+            ref_step.forward(predictor.model, view)
+
+
 @contextmanager
-def plain_forms_in(model: EmotionModel) -> Iterator[None]:
-    """Let a model predict, and its text encoder compute, in the plain form for a while."""
+def plain_encoder_in(model: EmotionModel) -> Iterator[None]:
+    """Let a model's text encoder compute in the plain form for a while."""
     encoder = model.text_encoder
     changed: list[Any] = [part for part in encoder.modules() if isinstance(part, Dropout)]
     for part in changed:
         part.forward = partial(_torch_dropout, part)
-    model.forward = partial(_plain_output, model)  # type: ignore[method-assign]
     config: Any = encoder.backbone.config
     before = getattr(config, "_attn_implementation", None)
     if before is not None:
@@ -64,7 +78,7 @@ def plain_forms_in(model: EmotionModel) -> Iterator[None]:
     try:
         yield
     finally:
-        for part in [*changed, model]:
+        for part in changed:
             del part.forward
         if before is not None:
             config._attn_implementation = before
@@ -72,7 +86,3 @@ def plain_forms_in(model: EmotionModel) -> Iterator[None]:
 
 def _torch_dropout(part: Dropout, x: Tensor) -> Tensor:
     return F.dropout(x, part.p, part.training)
-
-
-def _plain_output(model: EmotionModel, view: Any, **_: object) -> SimpleNamespace:
-    return SimpleNamespace(log_probs_BC=ref_step.forward(model, view)["log_probs"])

@@ -53,6 +53,10 @@ class TextEncoderConfig:
     """Hash of the pre-trained weights and configuration; filled in when the run is resolved."""
     fine_tune: bool = True
     """False freezes the encoder. Published: fine-tuned."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the encoder's products are computed in; its weights, their updates and the rest of the
+    model stay float32. ``bfloat16`` has 8 bits of precision and needs a processor or GPU with
+    instructions for it to be faster. Published: float32."""
     layers: int = 2
     """``scratch`` only: encoder layers."""
     width: int = 64

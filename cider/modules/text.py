@@ -13,7 +13,7 @@ import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from cider.spec import TextEncoderConfig
 
+    Precision = Literal["float32", "bfloat16"]
+
 SCRATCH = "scratch"
 
 
@@ -38,13 +40,17 @@ class TextEncoder(nn.Module):
     Args:
         backbone: a Hugging Face encoder whose output has ``last_hidden_state``.
         fine_tune: False freezes the weights and keeps the encoder in evaluation mode.
+        precision: of its products, ``float32`` or ``bfloat16``; weights and states are float32.
     """
 
-    def __init__(self, backbone: nn.Module, *, fine_tune: bool) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, fine_tune: bool, precision: Precision = "float32"
+    ) -> None:
         super().__init__()
         _cheapen_dropout(backbone)
         self.backbone = backbone
         self.fine_tune = fine_tune
+        self.precision = precision
         if not fine_tune:
             self.requires_grad_(False)
 
@@ -65,9 +71,10 @@ class TextEncoder(nn.Module):
 
     def forward(self, token_ids_BT: Tensor, valid_BT: BoolTensor) -> Tensor:
         """Return (B, T, F); tokens attend to valid tokens only."""
-        output = self.backbone(input_ids=token_ids_BT, attention_mask=valid_BT.long())
+        with self._products(token_ids_BT.device):
+            output = self.backbone(input_ids=token_ids_BT, attention_mask=valid_BT.long())
         states_BTF: Tensor = output.last_hidden_state
-        return states_BTF
+        return states_BTF.float() if self.precision == "bfloat16" else states_BTF
 
     def encode(
         self, token_ids: Sequence[Tensor], valid: Sequence[BoolTensor], *, padding: bool
@@ -80,8 +87,14 @@ class TextEncoder(nn.Module):
             padding: True if somebody reads the states at padding; otherwise they may be zeros.
         """
         if not padding and len(token_ids) > 1 and can_pack(self.backbone):
-            return packed_states(self.backbone, token_ids, valid)
+            with self._products(token_ids[0].device):
+                states = packed_states(self.backbone, token_ids, valid)
+            return [each.float() for each in states] if self.precision == "bfloat16" else states
         return [self(ids_RT, valid_RT) for ids_RT, valid_RT in zip(token_ids, valid, strict=True)]
+
+    def _products(self, device: torch.device) -> torch.autocast:
+        """Return the context in which products have the encoder's precision."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 def _cheapen_dropout(module: nn.Module) -> None:
@@ -176,7 +189,7 @@ def build_text_encoder(
         model = build_from_scratch(config, vocabulary_size, max_length)
     else:
         model = load_pretrained(config.source)
-    encoder = TextEncoder(model, fine_tune=config.fine_tune)
+    encoder = TextEncoder(model, fine_tune=config.fine_tune, precision=config.precision)
     if encoder.vocabulary_size < vocabulary_size:
         raise UsageError(
             f"the text encoder {config.source!r} knows {encoder.vocabulary_size} tokens, the "

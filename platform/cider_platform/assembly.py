@@ -149,9 +149,12 @@ def statistics_of(
     source = batch_source(store, spec, "train")
     # An encoder from scratch has other weights for every seed.
     scratch = f"{spec.text_encoder} seed={spec.seed}"
+    identity = spec.text_encoder.weights_sha256 or scratch
+    if spec.text_encoder.precision != "float32":
+        identity += f" {spec.text_encoder.precision}"
     key = statistics_key(
         content_sha256=store.manifest.content_sha256,
-        encoder=spec.text_encoder.weights_sha256 or scratch,
+        encoder=identity,
         task=spec.data.task,
         maci=spec.maci,
     )

@@ -54,10 +54,9 @@ def test_training_step_prints_peak_memory_of_every_form(result_of):
 
 def test_training_step_prints_steps_and_evaluation_by_padding(result_of):
     options = f"{TINY_RUN} --rows 16 --evaluated-rows 4 --steps 2 --repetitions 1 --no-memory"
-    results = result_of("training_step", f"{options} --forms plain batch groups bucketed")[
-        "results"
-    ]
-    assert list(results) == ["plain", "batch", "groups", "bucketed"]
+    forms = ["plain", "batch", "groups", "bucketed", "bfloat16"]
+    results = result_of("training_step", f"{options} --forms {' '.join(forms)}")["results"]
+    assert list(results) == forms
     assert results["plain"]["padded_steps"] == [50, 375, 500]
     assert results["bucketed"]["padded_steps"][0] <= results["batch"]["padded_steps"][0] < 50
     assert "evaluation_seconds" in results["groups"]

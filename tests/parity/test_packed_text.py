@@ -86,6 +86,21 @@ def test_states_at_padding_are_the_encoder_s_own_where_somebody_reads_them():
     assert not text.encode(ids, valid, padding=False)[0][1, 4:].any()
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_bfloat16_is_near_float32_and_leaves_weights_and_states_float32(packed):
+    text, (ids, valid) = encoder(torch.float32).eval(), texts()
+    wanted = text.encode(ids, valid, padding=not packed)
+    text.precision = "bfloat16"
+    got = text.encode(ids, valid, padding=not packed)
+    for a, b, mask in zip(got, wanted, valid, strict=True):
+        assert a.dtype == torch.float32
+        assert not torch.equal(a[mask], b[mask])
+        torch.testing.assert_close(a[mask], b[mask], rtol=0, atol=0.05)
+    sum(each.sum() for each in got).backward()
+    gradients = [p.grad for p in text.parameters() if p.grad is not None]
+    assert {each.dtype for each in gradients} == {torch.float32}
+
+
 def test_encoders_other_than_bert_read_group_by_group():
     text, (ids, valid) = encoder(torch.float64).eval(), texts()
     packed = text.encode(ids, valid, padding=False)
