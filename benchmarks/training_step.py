@@ -13,6 +13,7 @@ Shapes: N utterances, B batch.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -104,9 +105,7 @@ class Form:
         )
         self.train = batch_source(bench.store, spec, "train")
         self.valid = batch_source(bench.store, spec, "valid")
-        self.seconds = {"collate": 0.0, "masks": 0.0, "update": 0.0}
-        self.padded: list[PerModality[int]] = []
-        self.processor_seconds: list[float] = []
+        self.forget_shares()
 
     def manner(self) -> Any:
         model = self.bench.assembled.model
@@ -156,9 +155,9 @@ class Form:
         else:
             self.update(batch, observed)
         self.padded.append(padded)
-        self.seconds["collate"] += collated - began
-        self.seconds["masks"] += drawn - collated
-        self.seconds["update"] += time.perf_counter() - drawn
+        self.seconds["collate"].append(collated - began)
+        self.seconds["masks"].append(drawn - collated)
+        self.seconds["update"].append(time.perf_counter() - drawn)
 
     def evaluate(self, _: int) -> None:
         spec = self.bench.spec
@@ -171,16 +170,18 @@ class Form:
                 predictor.predict(self.valid, masks)
 
     def forget_shares(self) -> None:
-        self.seconds = dict.fromkeys(self.seconds, 0.0)
-        self.padded = []
-        self.processor_seconds = []
+        self.seconds: dict[str, list[float]] = {"collate": [], "masks": [], "update": []}
+        self.padded: list[PerModality[int]] = []
+        self.processor_seconds: list[float] = []
 
     def facts(self) -> dict[str, Any]:
         """Return the mean padded lengths of the steps, and where their time went."""
-        whole = sum(self.seconds.values())
+        # Medians: a collection of garbage, half a second, falls into any part of any step.
+        seconds = {name: statistics.median(each) for name, each in self.seconds.items()}
+        whole = sum(seconds.values())
         return {
             "padded_steps": [float(np.mean(sizes)) for sizes in zip(*self.padded, strict=True)],
-            "share": {name: seconds / whole for name, seconds in self.seconds.items()},
+            "share": {name: each / whole for name, each in seconds.items()},
         }
 
 
