@@ -22,20 +22,20 @@ from measuring import Report, progress, set_threads
 from cider.data.synthetic import canonical_name
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, RunSpec, SelectionConfig, TextEncoderConfig, TrainingConfig
-from cider_platform.assembly import Runtime, open_store, resolve
-from cider_platform.ledger import Ledger
-from cider_platform.pruning import pruner_definition
-from cider_platform.search import Report as Said
-from cider_platform.search import Search
-from cider_platform.space import read_space
-from cider_platform.study import define
-from cider_platform.trial import train_run
+from cider_platform.runs.assembly import Runtime, open_store, resolve
+from cider_platform.runs.trial import train_run
+from cider_platform.search.ledger import Ledger
+from cider_platform.search.pruning import pruner_definition
+from cider_platform.search.search import Report as Said
+from cider_platform.search.search import Search
+from cider_platform.search.space import read_space
+from cider_platform.search.study import define
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Mapping
 
-    from cider_platform.ledger import TrialRecord
+    from cider_platform.search.ledger import TrialRecord
 
 SPACE = [
     "optimizer.lr=log:1e-4:1e-2",

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from cider.spec import RunSpec
     from cider.training.trainer import EpochResult
-    from cider_platform.driver import Plan
-    from cider_platform.ledger import Ledger, TrialRecord
-    from cider_platform.search import Change
-    from cider_platform.storage import Storage
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
+    from cider_platform.search.driver import Plan
+    from cider_platform.search.ledger import Ledger, TrialRecord
+    from cider_platform.search.search import Change
+    from cider_platform.search.storage import Storage
 
 PARTS = ("study", "ask", "resume")
 TEN_MINUTES = 600
@@ -93,10 +93,10 @@ class Watch:
 def plan_of(args: argparse.Namespace, total: int) -> Plan:
     """Return a search of the published space (Table II) for trials of one epoch."""
     from cider.spec import RunSpec, TrainingConfig  # noqa: PLC0415
-    from cider_platform.capacity import choose_slots  # noqa: PLC0415
-    from cider_platform.driver import Plan  # noqa: PLC0415
-    from cider_platform.pruning import pruner_definition  # noqa: PLC0415
-    from cider_platform.space import TABLE_II  # noqa: PLC0415
+    from cider_platform.execution.capacity import choose_slots  # noqa: PLC0415
+    from cider_platform.search.driver import Plan  # noqa: PLC0415
+    from cider_platform.search.pruning import pruner_definition  # noqa: PLC0415
+    from cider_platform.search.space import TABLE_II  # noqa: PLC0415
 
     return Plan(
         study=NAME,
@@ -111,8 +111,8 @@ def plan_of(args: argparse.Namespace, total: int) -> Plan:
 
 def run_study(args: argparse.Namespace, total: int) -> tuple[Watch, float]:
     """Run a study of no-op trials to its total; return what was seen and the seconds of it all."""
-    from cider_platform.driver import drive  # noqa: PLC0415
-    from cider_platform.trial import Runtime  # noqa: PLC0415
+    from cider_platform.runs.trial import Runtime  # noqa: PLC0415
+    from cider_platform.search.driver import drive  # noqa: PLC0415
 
     watch = Watch()
     started = time.perf_counter()
@@ -170,8 +170,8 @@ def write_study(args: argparse.Namespace, total: int, database: Storage | None) 
     Its definition says the sampler that is measured; trials drawn at random are quicker to make and
     are of the same space. A database gets them from a journal: that is quicker, too.
     """
-    from cider_platform.ledger import Ledger  # noqa: PLC0415
-    from cider_platform.study import define, keep, write_definition  # noqa: PLC0415
+    from cider_platform.search.ledger import Ledger  # noqa: PLC0415
+    from cider_platform.search.study import define, keep, write_definition  # noqa: PLC0415
 
     plan = plan_of(args, total)
     drawn, asked = (
@@ -208,9 +208,9 @@ def study_folder(args: argparse.Namespace) -> Any:
 
 def ask_part(args: argparse.Namespace) -> dict[str, Any]:
     """Return milliseconds of asks, and of what follows until a trial is told, by storage."""
-    from cider_platform.ledger import Ledger  # noqa: PLC0415
-    from cider_platform.storage import Storage  # noqa: PLC0415
-    from cider_platform.study import keep  # noqa: PLC0415
+    from cider_platform.search.ledger import Ledger  # noqa: PLC0415
+    from cider_platform.search.storage import Storage  # noqa: PLC0415
+    from cider_platform.search.study import keep  # noqa: PLC0415
 
     found: dict[str, Any] = {}
     root = args.folder
@@ -238,9 +238,7 @@ def ask_part(args: argparse.Namespace) -> dict[str, Any]:
 def resume_part(args: argparse.Namespace) -> dict[str, Any]:
     """Return seconds of continuing the study that lies in the folder with one more trial."""
     started = process_start()
-    import cider_platform.driver  # noqa: PLC0415
-    import cider_platform.trial  # noqa: F401, PLC0415 - brings torch
-    from cider_platform.ledger import Ledger  # noqa: PLC0415
+    from cider_platform.search.ledger import Ledger  # noqa: PLC0415
 
     plan_of(args, 1)
     imported = time.time()

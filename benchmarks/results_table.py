@@ -16,9 +16,9 @@ from measuring import Report, interleaved, spread, text_of
 
 from cider.metrics import METRICS
 from cider.spec import DataConfig, RunSpec
-from cider_platform.conditions import evaluation_name, full_conditions
 from cider_platform.layout import RunFolder, write_json_atomic
 from cider_platform.results import find_runs, load
+from cider_platform.runs.conditions import evaluation_name, full_conditions
 
 if TYPE_CHECKING:
     import argparse

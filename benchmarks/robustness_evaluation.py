@@ -26,13 +26,13 @@ import specs
 from measuring import Report, interleaved, paired_ratio, spread, text_of
 
 from cider.training.evaluation import Masks
-from cider_platform.assembly import Runtime, resolve
-from cider_platform.conditions import conditions_of, full_conditions
-from cider_platform.evaluation import RunEvaluator
 from cider_platform.layout import RunFolder
-from cider_platform.predictions import Answers
-from cider_platform.scoring import score
-from cider_platform.trial import train_run
+from cider_platform.runs.assembly import Runtime, resolve
+from cider_platform.runs.conditions import conditions_of, full_conditions
+from cider_platform.runs.evaluation import RunEvaluator
+from cider_platform.runs.predictions import Answers
+from cider_platform.runs.scoring import score
+from cider_platform.runs.trial import train_run
 
 if TYPE_CHECKING:
     import argparse

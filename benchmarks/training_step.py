@@ -33,7 +33,7 @@ from cider.missing import training_masks
 from cider.seeding import batch_order, bucketed_order
 from cider.training.evaluation import Masks, as_bool
 from cider.training.update import TwoStepUpdate
-from cider_platform.assembly import (
+from cider_platform.runs.assembly import (
     Runtime,
     assemble,
     batch_source,

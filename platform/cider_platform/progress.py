@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from cider_platform.ledger import TrialRecord
-    from cider_platform.search import Change
-    from cider_platform.space import Value
+    from cider_platform.search.ledger import TrialRecord
+    from cider_platform.search.search import Change
+    from cider_platform.search.space import Value
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 _NAMES = {

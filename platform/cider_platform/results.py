@@ -14,8 +14,8 @@ from cider.errors import CiderError, NothingMatchedError, UsageError
 from cider_platform.fields import Fields, run_fields
 from cider_platform.layout import RunFolder, read_json
 from cider_platform.lease import has_living_owner
-from cider_platform.query import needs_evaluations, parse_where, select
 from cider_platform.roots import results_root
+from cider_platform.runs.query import needs_evaluations, parse_where, select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -198,7 +198,7 @@ def load(
         NothingMatchedError: if there is no such field or no stored prediction.
     """
     # Not at the top: pyarrow takes longer to import than a list of runs to print.
-    from cider_platform import results_table as table  # noqa: PLC0415
+    from cider_platform.runs import results_table as table  # noqa: PLC0415
 
     if what not in ("runs", "evaluations", "predictions"):
         raise UsageError(f"load gives runs, evaluations or predictions, got {what!r}")

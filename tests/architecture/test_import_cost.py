@@ -29,9 +29,9 @@ TORCH_FREE = (
     "cider_platform.cluster.*",
     "cider_platform.commands*",
     "cider_platform.complexity.variants",
-    "cider_platform.conditions",
-    "cider_platform.copies",
-    "cider_platform.dashboard",
+    "cider_platform.runs.conditions",
+    "cider_platform.runs.copies",
+    "cider_platform.search.dashboard",
     "cider_platform.grids.axes",
     "cider_platform.grids.cells",
     "cider_platform.grids.estimates",
@@ -54,13 +54,13 @@ TORCH_FREE = (
     "cider_platform.evidence.quantity",
     "cider_platform.evidence.re*",
     "cider_platform.grids.workload",
-    "cider_platform.importance",
+    "cider_platform.search.importance",
     "cider_platform.layout",
-    "cider_platform.packing*",
-    "cider_platform.plots",
-    "cider_platform.profiling",
+    "cider_platform.search.packing*",
+    "cider_platform.search.plots",
+    "cider_platform.execution.profiling",
     "cider_platform.progress",
-    "cider_platform.rates",
+    "cider_platform.runs.rates",
     "cider_platform.report",
     "cider_platform.report.co*",
     "cider_platform.report.data",
@@ -70,15 +70,15 @@ TORCH_FREE = (
     "cider_platform.report.published",
     "cider_platform.report.tables",
     "cider_platform.report.writers",
-    "cider_platform.resolving",
+    "cider_platform.runs.resolving",
     "cider_platform.results",
-    "cider_platform.search",
-    "cider_platform.storage*",
-    "cider_platform.study*",
+    "cider_platform.search.search",
+    "cider_platform.search.storage*",
+    "cider_platform.search.study*",
     "cider_platform.submission*",
     "cider_platform.tokens",
-    "cider_platform.tracking",
-    "cider_platform.why",
+    "cider_platform.runs.tracking",
+    "cider_platform.search.why",
 )
 TORCH = {
     "cider.data.batch",
@@ -95,7 +95,7 @@ HEAVY = (
 
 TRAINING_WITHOUT_AN_ENCODER = """
 import json, sys
-import cider_platform.ray_trial, cider_platform.trial
+import cider_platform.search.tune_worker, cider_platform.runs.trial
 print(json.dumps(sorted({"transformers", "huggingface_hub"} & set(sys.modules))))
 """
 

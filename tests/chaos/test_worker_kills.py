@@ -19,9 +19,9 @@ from tiny_corpus import write_tiny_corpus
 
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, RunSpec, TextEncoderConfig, TrainingConfig
-from cider_platform.assembly import Runtime, resolve
 from cider_platform.layout import RunFolder, read_json
-from cider_platform.trial import read_epochs
+from cider_platform.runs.assembly import Runtime, resolve
+from cider_platform.runs.trial import read_epochs
 
 pytestmark = pytest.mark.chaos
 
@@ -38,10 +38,10 @@ TRAIN = """
 import sys
 from pathlib import Path
 from cider.spec import RunSpec
-from cider_platform.assembly import Runtime
-from cider_platform.capacity import Group
-from cider_platform.group import train_in_group
-from cider_platform.trial import train_run
+from cider_platform.runs.assembly import Runtime
+from cider_platform.execution.capacity import Group
+from cider_platform.execution.group import train_in_group
+from cider_platform.runs.trial import train_run
 import json
 
 def say(text):
@@ -174,10 +174,10 @@ os.environ.update(
 import ray
 from ray.cluster_utils import Cluster
 from cider.spec import RunSpec
-from cider_platform.assembly import Runtime
-from cider_platform.capacity import Group
+from cider_platform.runs.assembly import Runtime
+from cider_platform.execution.capacity import Group
 from cider_platform.layout import RunFolder
-from cider_platform.trial import read_epochs, train_run
+from cider_platform.runs.trial import read_epochs, train_run
 
 spec = RunSpec.from_dict(json.loads(sys.argv[1]))
 store, results, temporary = map(Path, sys.argv[2:5])
@@ -195,7 +195,7 @@ cluster = Cluster(
 second = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
 ray.init(address=cluster.address, log_to_driver=False)
-from cider_platform.ray_group import fit
+from cider_platform.execution.ray_group import fit
 
 folder = RunFolder.of(results, spec.run_id)
 

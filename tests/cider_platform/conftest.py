@@ -5,8 +5,8 @@ import sys
 import pytest
 from tiny_corpus import write_tiny_corpus
 
-from cider_platform.assembly import Runtime
 from cider_platform.cli import main
+from cider_platform.runs.assembly import Runtime
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from cider.errors import UsageError
 from cider.spec import RunSpec
 from cider_platform.commands.options import SpecOptions, build_spec
 from cider_platform.commands.tune import study_name
-from cider_platform.rates import parse_rates
-from cider_platform.search import dataset_defaults
+from cider_platform.runs.rates import parse_rates
+from cider_platform.search.search import dataset_defaults
 from cider_platform.tables import seconds
 
 

@@ -144,7 +144,7 @@ def test_130_interrupted_training_says_how_to_go_on(run_cli, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cider_platform.trial.train_run", interrupted)
+    monkeypatch.setattr("cider_platform.runs.trial.train_run", interrupted)
     code, out, err = run_cli("train", *TINY, "--seed", "3")
     assert (code, out) == (130, "")
     assert "the same command goes on" in err

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from cider_platform import progress
-from cider_platform.ledger import TrialRecord
 from cider_platform.progress import SearchProgress
-from cider_platform.search import Change
+from cider_platform.search.ledger import TrialRecord
+from cider_platform.search.search import Change
 
 VALUES = {"model.layers": 2, "model.attention_dropout": 0.1, "optimizer.lr": 0.00123456}
 

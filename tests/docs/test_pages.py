@@ -33,9 +33,9 @@ from cider.metrics import DEFINITIONS, METRICS
 from cider.models import ENTRY_POINT_GROUP as GROUP
 from cider.models.cider.config import Config
 from cider.spec import RunSpec
-from cider_platform.evaluation import conditions_of, evaluate_run
 from cider_platform.layout import RunFolder, StudyFolder
-from cider_platform.trial import Runtime, resolve, train_run
+from cider_platform.runs.evaluation import conditions_of, evaluate_run
+from cider_platform.runs.trial import Runtime, resolve, train_run
 
 PAGES = (
     "README", "method", "behaviours", "metrics", "protocols", "data", "files", "adding-a-model",
@@ -351,7 +351,7 @@ TRAINING_TEST = """
 from tiny_corpus import write_tiny_corpus
 from cider.spec import RunSpec
 from cider_platform.layout import RunFolder
-from cider_platform.trial import Runtime, resolve, train_run
+from cider_platform.runs.trial import Runtime, resolve, train_run
 
 
 def test_gated_model_trains_for_an_epoch(tmp_path):

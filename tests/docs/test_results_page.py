@@ -9,11 +9,11 @@ from tiny_corpus import write_tiny_corpus
 
 from cider.models.late_fusion.config import Config
 from cider.spec import DataConfig, RunSpec, TextEncoderConfig, TrainingConfig
-from cider_platform.conditions import conditions_of
-from cider_platform.evaluation import evaluate_run
 from cider_platform.layout import RunFolder
 from cider_platform.results import find_runs
-from cider_platform.trial import Runtime, resolve, train_run
+from cider_platform.runs.conditions import conditions_of
+from cider_platform.runs.evaluation import evaluate_run
+from cider_platform.runs.trial import Runtime, resolve, train_run
 
 
 @pytest.fixture(scope="module")

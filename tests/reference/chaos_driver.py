@@ -11,14 +11,14 @@ from pathlib import Path
 from cider.errors import CiderError
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, RunSpec, TextEncoderConfig, TrainingConfig
-from cider_platform.assembly import Runtime
-from cider_platform.capacity import choose_slots
-from cider_platform.driver import Plan, drive
+from cider_platform.execution.capacity import choose_slots
 from cider_platform.output import fail
-from cider_platform.pruning import pruner_definition
-from cider_platform.space import parse_axis
-from cider_platform.starts import start
-from cider_platform.storage import Storage
+from cider_platform.runs.assembly import Runtime
+from cider_platform.search.driver import Plan, drive
+from cider_platform.search.pruning import pruner_definition
+from cider_platform.search.space import parse_axis
+from cider_platform.search.starts import start
+from cider_platform.search.storage import Storage
 
 SPACE = ("loss.joint=float:0:1:0.25", "optimizer.lr=log:1e-4:1e-1")
 
@@ -107,7 +107,7 @@ def train_of(options):
     """Return the training function and the spec it trains."""
     from chaos_training import train
 
-    from cider_platform.trial import resolve, train_run
+    from cider_platform.runs.trial import resolve, train_run
 
     spec = spec_of(options)
     return (train_run, resolve(spec, runtime_of(options))) if options.real else (train, spec)

@@ -22,13 +22,13 @@ from chaos_driver import Options, plan_of, row, runtime_of, train_of
 
 import cider
 import cider_platform
-from cider_platform import processes
-from cider_platform.driver import MAX_CLUSTER_DEATHS
+from cider_platform.execution import processes
 from cider_platform.layout import RunFolder, StudyFolder
-from cider_platform.ledger import Ledger
-from cider_platform.search import MAX_WORKER_DEATHS, Report, Search
-from cider_platform.study import define, open_storage, open_study, read_study
-from cider_platform.why import why_trial
+from cider_platform.search.driver import MAX_CLUSTER_DEATHS
+from cider_platform.search.ledger import Ledger
+from cider_platform.search.search import MAX_WORKER_DEATHS, Report, Search
+from cider_platform.search.study import define, open_storage, open_study, read_study
+from cider_platform.search.why import why_trial
 
 HERE = Path(__file__).parent
 PATIENCE_SECONDS = 600

@@ -33,7 +33,7 @@ def score(spec, epoch):
 
 
 def train(spec, runtime):
-    """Yield epoch results like ``cider_platform.trial.train_run``, without a network."""
+    """Yield epoch results like ``cider_platform.runs.trial.train_run``, without a network."""
     folder = RunFolder.of(runtime.results, spec.run_id)
     if folder.read_status().get("state") == "COMPLETE":
         return

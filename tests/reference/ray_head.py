@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cider_platform
-from cider_platform import processes
+from cider_platform.execution import processes
 
 RAY = Path(sys.executable).with_name("ray")
 ROOTS = [str(Path(cider_platform.__file__).parents[levels]) for levels in (1, 2)]

@@ -11,12 +11,12 @@ from tiny_corpus import write_tiny_corpus
 
 import cider
 import cider_platform
-from cider_platform.assembly import Runtime
 from cider_platform.grids.grid import make_grid
 from cider_platform.grids.job import read_job
 from cider_platform.grids.tasks import tasks_of
 from cider_platform.grids.work import work
-from cider_platform.trial import train_run
+from cider_platform.runs.assembly import Runtime
+from cider_platform.runs.trial import train_run
 
 BASE = """
 [base]

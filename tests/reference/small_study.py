@@ -7,9 +7,9 @@ from optuna.storages import InMemoryStorage
 
 from cider.spec import RunSpec
 from cider_platform.layout import StudyFolder
-from cider_platform.ledger import Ledger
-from cider_platform.space import TABLE_II, parse_axis
-from cider_platform.study import define, open_storage
+from cider_platform.search.ledger import Ledger
+from cider_platform.search.space import TABLE_II, parse_axis
+from cider_platform.search.study import define, open_storage
 
 SPACE = (*TABLE_II, parse_axis("optimizer.lr=log:1e-4:1e-2"))
 ASHA = {"name": "asha", "grace": 1, "reduction": 2}

@@ -4,9 +4,9 @@ import numpy as np
 
 from cider.data.seal import _NEEDED
 from cider.training.evaluation import Predictions
-from cider_platform.conditions import evaluation_name
 from cider_platform.layout import write_json_atomic
-from cider_platform.predictions import Answers, write_predictions
+from cider_platform.runs.conditions import evaluation_name
+from cider_platform.runs.predictions import Answers, write_predictions
 
 
 def store(folder, condition, scores_NC, labels_N, *, counterfactual_NC=None, tau=0.0, test=None,

@@ -20,8 +20,8 @@ from cider.spec import (
     TextEncoderConfig,
     TrainingConfig,
 )
-from cider_platform.assembly import Runtime, resolve
-from cider_platform.trial import train_run
+from cider_platform.runs.assembly import Runtime, resolve
+from cider_platform.runs.trial import train_run
 
 pytestmark = pytest.mark.slow
 

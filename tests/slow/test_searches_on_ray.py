@@ -16,8 +16,8 @@ from tiny_corpus import write_tiny_corpus
 
 import cider
 import cider_platform
-from cider_platform.finals import FIRST_FRESH_SEED
-from cider_platform.study import read_study
+from cider_platform.search.fresh_seeds import FIRST_FRESH_SEED
+from cider_platform.search.study import read_study
 
 pytestmark = pytest.mark.slow
 

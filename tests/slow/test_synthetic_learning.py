@@ -22,10 +22,10 @@ from cider.spec import (
     TextEncoderConfig,
     TrainingConfig,
 )
-from cider_platform.assembly import Runtime, resolve
-from cider_platform.evaluation import conditions_of, evaluate_run
 from cider_platform.layout import RunFolder
-from cider_platform.trial import train_run
+from cider_platform.runs.assembly import Runtime, resolve
+from cider_platform.runs.evaluation import conditions_of, evaluate_run
+from cider_platform.runs.trial import train_run
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cider_platform.capacity import DRIVER_BYTES, LEAST_TRIAL_BYTES
 from cider_platform.corpora import readable_bytes
+from cider_platform.execution.capacity import DRIVER_BYTES, LEAST_TRIAL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -23,7 +23,7 @@ import cider
 import cider_platform
 from cider.errors import CiderError
 from cider_platform import tokens
-from cider_platform.capacity import usable_cpus, usable_memory
+from cider_platform.execution.capacity import usable_cpus, usable_memory
 from cider_platform.roots import results_root, store_root
 
 PACKAGES = ("ray", "torch", "cider-platform", "numpy", "optuna", "pyarrow", "transformers")

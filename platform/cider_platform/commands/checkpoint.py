@@ -57,8 +57,8 @@ def import_checkpoint(
     """  # fmt: skip
     from cider.spec import DataConfig, TextEncoderConfig
     from cider_platform.output import emit_json, say
-    from cider_platform.published_checkpoint import import_published
     from cider_platform.results import find_run
+    from cider_platform.runs.published_checkpoint import import_published
 
     runtime = build_runtime(store, results, device, threads)
     folder = import_published(
@@ -86,9 +86,9 @@ def export(
     Example: cider-platform checkpoint export 3fa9 cider-mosi.safetensors
     """
     from cider_platform.output import say
-    from cider_platform.published_checkpoint import export_checkpoint
     from cider_platform.results import find_run
     from cider_platform.roots import results_root
+    from cider_platform.runs.published_checkpoint import export_checkpoint
 
     record = find_run(results_root(results), run)
     export_checkpoint(record.folder, file)

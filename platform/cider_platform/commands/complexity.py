@@ -66,8 +66,8 @@ def complexity(
     from cider_platform.complexity.measure import measure
     from cider_platform.complexity.parameters import parameters_as_published, variant_spec
     from cider_platform.complexity.variants import variants
-    from cider_platform.fingerprint import environment
     from cider_platform.output import say
+    from cider_platform.runs.fingerprint import environment
 
     chosen = variants(only or ())
     base = _spec(dataset, encoder, settings or [])

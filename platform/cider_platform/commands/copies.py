@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from cider_platform.copies import Copied
+    from cider_platform.runs.copies import Copied
 
 app = typer.Typer(
     help="Copy finished runs and studies to an object store, and fetch them.", no_args_is_help=True
@@ -43,9 +43,9 @@ def push_results(uri: Uri, run: Runs = None, results: Results = None, json: Json
 
     Example: cider-platform results push s3://my-bucket/cider
     """
-    from cider_platform.copies import Place, push
     from cider_platform.output import emit_json
     from cider_platform.roots import results_root
+    from cider_platform.runs.copies import Place, push
 
     root = results_root(results)
     rows = _rows(uri, push(root, Place(uri), _ids(root, run)))
@@ -61,10 +61,10 @@ def pull_results(uri: Uri, run: Runs = None, results: Results = None, json: Json
 
     Example: cider-platform results pull s3://my-bucket/cider
     """
-    from cider_platform.copies import Place, pull
     from cider_platform.layout import check_name
     from cider_platform.output import emit_json
     from cider_platform.roots import results_root
+    from cider_platform.runs.copies import Place, pull
 
     wanted = [check_name("run", each) for each in run or ()]
     rows = _rows(uri, pull(Place(uri), results_root(results), wanted))

@@ -219,7 +219,7 @@ def representations(
     from cider_platform.explaining.draw_embedding import draw_embedding
     from cider_platform.explaining.figure_files import write_both
     from cider_platform.output import emit_json, emit_table, progress_bar
-    from cider_platform.rates import parse_rates
+    from cider_platform.runs.rates import parse_rates
 
     names = list(dict.fromkeys(run))
     if len(names) > MOST_RUNS:

@@ -87,10 +87,10 @@ def evaluate(
     from dataclasses import replace
 
     from cider.data.seal import permit_for_frozen_run
-    from cider_platform.evaluation import evaluate_run
     from cider_platform.output import emit_json, progress_bar
-    from cider_platform.rates import parse_rates
     from cider_platform.results import find_run
+    from cider_platform.runs.evaluation import evaluate_run
+    from cider_platform.runs.rates import parse_rates
 
     wanted = parse_rates(rates)
     runtime = replace(build_runtime(store, results, device, threads), memory_mib=memory)
@@ -121,7 +121,7 @@ def _conditions(
     full: bool,
 ) -> list[Condition]:
     from cider.errors import UsageError
-    from cider_platform.conditions import asked_conditions, full_conditions
+    from cider_platform.runs.conditions import asked_conditions, full_conditions
 
     protocols, sets = _split(missing), _split(kept)
     if not full:
@@ -137,7 +137,7 @@ def _split(texts: list[str] | None) -> list[str]:
 
 
 def _report(record: RunRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    from cider_platform.evaluation import areas_by_protocol
+    from cider_platform.runs.evaluation import areas_by_protocol
 
     areas = areas_by_protocol(rows)
     protocols = {row["protocol"] for row in rows}

@@ -57,15 +57,15 @@ def evaluate_runs(
 
     Example: cider-platform evaluate-runs all --missing rmfm,rmm --rates 0:1:0.1
     """
-    from cider_platform.batch_evaluation import (
+    from cider_platform.commands.options import build_runtime
+    from cider_platform.output import emit_json, say, warn
+    from cider_platform.runs.batch_evaluation import (
         evaluate_tasks,
         evaluation_tasks,
         rows_of,
         select_runs,
     )
-    from cider_platform.commands.options import build_runtime
-    from cider_platform.output import emit_json, say, warn
-    from cider_platform.rates import parse_rates
+    from cider_platform.runs.rates import parse_rates
 
     runtime = build_runtime(store, results, device, 1)
     records = select_runs(runtime.results, runs)

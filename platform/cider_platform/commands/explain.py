@@ -151,7 +151,7 @@ def one_condition(record: RunRecord, missing: str, rate: float | None, kept: str
     """
     from cider.errors import UsageError
     from cider.missing import uses_rate
-    from cider_platform.conditions import asked_conditions
+    from cider_platform.runs.conditions import asked_conditions
 
     rated = uses_rate(missing)
     if rated and rate is None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cider_platform.grids.grid import Grid
     from cider_platform.grids.states import CellState
     from cider_platform.grids.table import Row
-    from cider_platform.ledger import TrialRecord
-    from cider_platform.search import Change
+    from cider_platform.search.ledger import TrialRecord
+    from cider_platform.search.search import Change
 
 _WATCH_SECONDS = 2.0
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cider_platform.grids.driver import How, Outcome
     from cider_platform.grids.grid import Grid
     from cider_platform.grids.job import Job
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
 
 JobName = Annotated[
     str,
@@ -157,7 +157,7 @@ def read_job_with(
 
 def open_searches(grid: Grid, results: Path) -> int:
     """Return how many searches of a grid are not over; refuses a search that cannot be begun."""
-    from cider_platform.capacity import Slots
+    from cider_platform.execution.capacity import Slots
 
     cells = [cell for cell in grid.cells if cell.search is not None]
     if not cells:
@@ -188,7 +188,7 @@ def _drive(
 ) -> Outcome:
     from cider_platform.commands.grid_display import Lines
     from cider_platform.grids.driver import drive_grid
-    from cider_platform.trial import resolve, train_run
+    from cider_platform.runs.trial import resolve, train_run
 
     runtime, how = how_to_run(
         job, roots, slots=slots, device=device, address=address, retry_failed=retry_failed,
@@ -224,9 +224,9 @@ def how_to_run(
     """
     import torch
 
-    from cider_platform.capacity import Slots, choose_slots
+    from cider_platform.execution.capacity import Slots, choose_slots
     from cider_platform.grids.driver import How
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
 
     asked = job.execution
     device = device or asked.device

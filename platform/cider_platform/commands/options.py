@@ -14,8 +14,8 @@ from cider.spec import Alignment, Distribution, Task
 
 if TYPE_CHECKING:
     from cider.spec import RunSpec
-    from cider_platform.storage import Storage
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
+    from cider_platform.search.storage import Storage
 
 _DATA, _MODEL, _RUN = "Data", "Model and training", "Where and how"
 
@@ -224,7 +224,7 @@ def build_spec(options: SpecOptions) -> RunSpec:
     from cider.behaviour import with_behaviour
     from cider.missing import uses_rate
     from cider.spec import RunSpec
-    from cider_platform.search import dataset_defaults
+    from cider_platform.search.search import dataset_defaults
 
     dataset = _dataset_name(options.dataset, options.scale)
     values: dict[str, Any] = {
@@ -288,7 +288,7 @@ def build_runtime(
     import torch
 
     from cider_platform.roots import results_root, store_root
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -303,6 +303,6 @@ def read_storage(url: str | None) -> Storage | None:
     Raises:
         UsageError: if it is no URL of a database.
     """
-    from cider_platform.storage import Storage
+    from cider_platform.search.storage import Storage
 
     return Storage.parse(url) if url else None

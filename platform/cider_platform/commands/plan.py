@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cider_platform.grids.plan import Planned
     from cider_platform.grids.simulate import Cluster
     from cider_platform.grids.workload import Slot
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
 
 
 def plan(
@@ -108,12 +108,12 @@ def _where(
 
     This machine is looked at unless another cluster is described.
     """
-    from cider_platform.capacity import usable_cpus
     from cider_platform.commands.grids import how_to_run
+    from cider_platform.execution.capacity import usable_cpus
     from cider_platform.grids.plan import has_gpus, what_if
     from cider_platform.grids.simulate import Cluster, Node
     from cider_platform.grids.workload import Slot
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
 
     asked = job.execution
     if text:

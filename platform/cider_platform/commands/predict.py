@@ -43,11 +43,11 @@ def predict(
     Example: cider-platform predict 3fa9 --dataset my-corpus --out predictions.parquet
     """
     from cider.spec import SPLITS, DataConfig
-    from cider_platform import prediction
     from cider_platform.commands.options import build_runtime
     from cider_platform.layout import check_name
     from cider_platform.output import emit_json, say
     from cider_platform.results import find_run
+    from cider_platform.runs import prediction
 
     runtime = build_runtime(store, results, device, threads)
     record = find_run(runtime.results, run)

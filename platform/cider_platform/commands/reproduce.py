@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cider_platform.evidence.reproduce import PaperGrid
     from cider_platform.grids.driver import How, Outcome
     from cider_platform.grids.plan import Planned
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
 
 Selection = Literal["both", "published", "validation"]
 
@@ -213,7 +213,7 @@ def _how(
 def _planned(made: PaperGrid, runtime: Runtime, how: How) -> Planned | None:
     import math
 
-    from cider_platform.capacity import usable_cpus
+    from cider_platform.execution.capacity import usable_cpus
     from cider_platform.grids.estimates import History
     from cider_platform.grids.plan import plan_grid
     from cider_platform.grids.simulate import Cluster, Node
@@ -247,7 +247,7 @@ def _run(made: PaperGrid, runtime: Runtime, how: How, *, yes: bool) -> Outcome |
         return None
     confirm(yes)
     from cider_platform.grids.driver import drive_grid
-    from cider_platform.trial import resolve, train_run
+    from cider_platform.runs.trial import resolve, train_run
 
     return drive_grid(made.grid, runtime, how, train=train_run, resolve=resolve, listener=Lines())
 

@@ -10,13 +10,13 @@ from cider.behaviour import Behaviour
 from cider.spec import RunSpec
 from cider_platform.commands.options import SpecOptions, build_spec
 from cider_platform.commands.train import train
-from cider_platform.space import apply
+from cider_platform.search.space import apply
 from cider_platform.tables import flat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cider_platform.ledger import TrialRecord
+    from cider_platform.search.ledger import TrialRecord
 
 # Filled in from the corpus and the encoder when a run is resolved.
 _RESOLVED = ("data.content_sha256", "text_encoder.weights_sha256")

@@ -57,9 +57,9 @@ def list_runs(
     """
     from cider.errors import NothingMatchedError
     from cider_platform.output import emit_json, say
-    from cider_platform.query import parse_where
     from cider_platform.results import find_runs
     from cider_platform.roots import results_root
+    from cider_platform.runs.query import parse_where
 
     root = results_root(results)
     conditions = list(where or [])
@@ -145,8 +145,8 @@ def show_run(
 
 
 def _show_provenance(record: RunRecord, *, as_json: bool) -> None:
-    from cider_platform.origin import origin_of
     from cider_platform.output import emit_json, emit_table, say, warn
+    from cider_platform.runs.origin import origin_of
     from cider_platform.tables import flat, number
 
     found = origin_of(record)
@@ -184,7 +184,7 @@ def diff(
     from cider_platform.output import emit_json
     from cider_platform.results import find_run
     from cider_platform.roots import results_root
-    from cider_platform.run_diff import diff_runs
+    from cider_platform.runs.run_diff import diff_runs
 
     root = results_root(results)
     found = diff_runs(find_run(root, first), find_run(root, second))
@@ -229,7 +229,7 @@ def explain_run(run: Run, results: Results = None, json: Json = False) -> None:
     from cider_platform.output import emit_json
     from cider_platform.results import find_run
     from cider_platform.roots import results_root
-    from cider_platform.why import why_run
+    from cider_platform.search.why import why_run
 
     record = find_run(results_root(results), run)
     told = why_run(record)
@@ -291,9 +291,9 @@ def replay_run(
     from dataclasses import asdict
 
     from cider_platform.output import emit_json, fail, say
-    from cider_platform.replay import replay, sentence
     from cider_platform.results import find_run
     from cider_platform.roots import results_root, store_root
+    from cider_platform.runs.replay import replay, sentence
 
     folder = find_run(results_root(results), run).folder
     found = replay(folder, store_root(store), device=device, threads=threads)

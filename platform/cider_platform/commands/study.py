@@ -20,11 +20,11 @@ def list_studies(
     results: Results = None, storage: StorageOption = None, json: Json = False
 ) -> None:
     """List the studies: those of the results folder, or those of a database."""
-    from cider_platform.ledger import best, counts
     from cider_platform.output import emit_json, emit_table, say
     from cider_platform.results import marks
     from cider_platform.roots import results_root
-    from cider_platform.study import read_study, study_names
+    from cider_platform.search.ledger import best, counts
+    from cider_platform.search.study import read_study, study_names
     from cider_platform.tables import number
 
     root, database = results_root(results), read_storage(storage)
@@ -68,12 +68,12 @@ def show_study(
 ) -> None:
     """Show what a study searches and the best it has found."""
     from cider_platform.layout import StudyFolder
-    from cider_platform.ledger import best, counts
     from cider_platform.output import emit_json, emit_table, say
     from cider_platform.results import marks
     from cider_platform.roots import results_root
-    from cider_platform.space import axis_from_dict
-    from cider_platform.study import read_study
+    from cider_platform.search.ledger import best, counts
+    from cider_platform.search.space import axis_from_dict
+    from cider_platform.search.study import read_study
     from cider_platform.tables import number, title
 
     root, database = results_root(results), read_storage(storage)
@@ -116,7 +116,7 @@ def list_trials(
     from cider_platform.output import emit_json, emit_table
     from cider_platform.progress import said
     from cider_platform.roots import results_root
-    from cider_platform.study import read_study
+    from cider_platform.search.study import read_study
     from cider_platform.tables import number
 
     _, trials = read_study(results_root(results), study, read_storage(storage))

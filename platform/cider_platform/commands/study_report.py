@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import optuna
 
-    from cider_platform.ledger import TrialRecord
-    from cider_platform.why import Explanation
+    from cider_platform.search.ledger import TrialRecord
+    from cider_platform.search.why import Explanation
 
 Out = Annotated[Path, typer.Option("--out", help="File to write: .csv, .json or .parquet.")]
 Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the figures.")]
@@ -44,7 +44,7 @@ def _begun(name: str, results: Path | None, storage: str | None) -> optuna.Study
     """Return a study that has begun."""
     from cider.errors import NothingMatchedError
     from cider_platform.roots import results_root
-    from cider_platform.study import open_study
+    from cider_platform.search.study import open_study
 
     found = open_study(results_root(results), name, read_storage(storage))
     if found is None:
@@ -56,12 +56,12 @@ def _best(study: optuna.Study, results: Path | None) -> dict[str, Any]:
     from cider.errors import NothingMatchedError
     from cider_platform.commands.retrain import train_command, train_options, trial_spec
     from cider_platform.layout import RunFolder
-    from cider_platform.ledger import counts, pareto, records
-    from cider_platform.objectives import directions
-    from cider_platform.racing import best_configuration
     from cider_platform.results import evaluations, marks, read_run
     from cider_platform.roots import results_root
-    from cider_platform.study import objective_names, space_of
+    from cider_platform.search.ledger import counts, pareto, records
+    from cider_platform.search.objectives import directions
+    from cider_platform.search.racing import best_configuration
+    from cider_platform.search.study import objective_names, space_of
 
     definition = study.user_attrs
     trials = records(study, space_of(definition))
@@ -137,7 +137,7 @@ def export(study: Study, out: Out, results: Results = None, storage: StorageOpti
     Example: cider-platform study export mosei-first --out trials.csv
     """
     from cider_platform.output import say
-    from cider_platform.study_export import write_export
+    from cider_platform.search.study_export import write_export
 
     count = write_export(_begun(study, results, storage), out)
     say(f"{count} trials written to {out}")
@@ -150,10 +150,10 @@ def importance(
 
     Example: cider-platform study importance mosei-first
     """
-    from cider_platform.importance import importance as importance_of
     from cider_platform.output import emit_json, emit_table, say
     from cider_platform.results import marks
-    from cider_platform.study import objective_names
+    from cider_platform.search.importance import importance as importance_of
+    from cider_platform.search.study import objective_names
     from cider_platform.tables import title
 
     found = _begun(study, results, storage)
@@ -182,7 +182,7 @@ def plot(study: Study, out: Folder, results: Results = None, storage: StorageOpt
     Example: cider-platform study plot mosei-first --out figures
     """
     from cider_platform.output import emit_line, say
-    from cider_platform.plots import write_plots
+    from cider_platform.search.plots import write_plots
 
     written, left_out = write_plots(_begun(study, results, storage), out)
     for path in written:
@@ -202,11 +202,11 @@ def why(
 
     Example: cider-platform study why mosei-first 12
     """
-    from cider_platform.ledger import records
     from cider_platform.output import emit_json
     from cider_platform.roots import results_root
-    from cider_platform.study import space_of
-    from cider_platform.why import why_trial
+    from cider_platform.search.ledger import records
+    from cider_platform.search.study import space_of
+    from cider_platform.search.why import why_trial
 
     found = _begun(study, results, storage)
     trials = records(found, space_of(found.user_attrs))
@@ -280,11 +280,11 @@ def dashboard(
 
     Example: cider-platform study dashboard mosei-first
     """
-    from cider_platform.dashboard import HOST
-    from cider_platform.dashboard import dashboard as serve
     from cider_platform.layout import StudyFolder
     from cider_platform.output import say
     from cider_platform.roots import results_root
+    from cider_platform.search.dashboard import HOST
+    from cider_platform.search.dashboard import dashboard as serve
 
     root = results_root(results)
     with serve(StudyFolder.of(root, study), root, port, read_storage(storage)) as server:

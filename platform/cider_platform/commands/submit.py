@@ -103,8 +103,8 @@ def submit(
     import shlex
 
     from cider.errors import CiderError
-    from cider_platform.copies import check_uri
     from cider_platform.output import emit_line
+    from cider_platform.runs.copies import check_uri
     from cider_platform.submission.access import find_access
     from cider_platform.submission.work import evaluation_work, grid_work
 

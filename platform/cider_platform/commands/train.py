@@ -38,9 +38,9 @@ from cider_platform.commands.options import (
 if TYPE_CHECKING:
     from cider.spec import RunSpec
     from cider.training.trainer import EpochResult
-    from cider_platform.capacity import Group
+    from cider_platform.execution.capacity import Group
     from cider_platform.layout import RunFolder
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
 
 Workers = Annotated[
     str,
@@ -115,8 +115,8 @@ def train(
     runtime = build_runtime(store, results, device, threads)
     import torch
 
-    from cider_platform.capacity import choose_group
-    from cider_platform.trial import resolve
+    from cider_platform.execution.capacity import choose_group
+    from cider_platform.runs.trial import resolve
 
     group = choose_group(
         workers,
@@ -133,9 +133,9 @@ def train(
 def _train(spec: RunSpec, runtime: Runtime, group: Group, log: list[str]) -> RunFolder:
     from cider_platform.output import say
     from cider_platform.results import marks
+    from cider_platform.runs.tracking import tracked
+    from cider_platform.runs.trial import train_run
     from cider_platform.tables import number
-    from cider_platform.tracking import tracked
-    from cider_platform.trial import train_run
 
     train = tracked(train_run, log, "runs", runtime.results)
     metric, last = spec.selection_metric, [0]
@@ -152,10 +152,10 @@ def _train(spec: RunSpec, runtime: Runtime, group: Group, log: list[str]) -> Run
 
     try:
         if group.most == 1:
-            from cider_platform.ray_train import train_on_ray
+            from cider_platform.execution.ray_train import train_on_ray
 
             return train_on_ray(spec, runtime, train=train, listener=show)
-        from cider_platform.group import train_in_group
+        from cider_platform.execution.group import train_in_group
 
         say(str(group))
         return train_in_group(spec, runtime, group, train=train, listener=show, notice=say)
@@ -165,10 +165,10 @@ def _train(spec: RunSpec, runtime: Runtime, group: Group, log: list[str]) -> Run
 
 
 def _report(folder: RunFolder, spec: RunSpec, runtime: Runtime, *, as_json: bool) -> None:
-    from cider_platform.evaluation import evaluate_run
-    from cider_platform.final import sealed_conditions
     from cider_platform.output import emit_json, emit_table, say
     from cider_platform.results import read_run
+    from cider_platform.runs.evaluation import evaluate_run
+    from cider_platform.search.conclusion import sealed_conditions
     from cider_platform.tables import evaluation_table, title
 
     started = time.monotonic()

@@ -61,9 +61,9 @@ from cider_platform.commands.search_options import (  # noqa: TC001 - typer read
 
 if TYPE_CHECKING:
     from cider.spec import RunSpec
-    from cider_platform.driver import Outcome, Plan
-    from cider_platform.finals import Standing
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
+    from cider_platform.search.driver import Outcome, Plan
+    from cider_platform.search.fresh_seeds import Standing
 
 
 def tune(
@@ -134,23 +134,23 @@ def tune(
         selection=selection,
     )
     spec = build_spec(options)
-    from cider_platform.space import read_space
-    from cider_platform.space_file import read_space_file
+    from cider_platform.search.space import read_space
+    from cider_platform.search.space_file import read_space_file
 
     axes, listed = read_space_file(space_file) if space_file is not None else ([], [])
     searched = read_space(space or [], spec, options.set_paths(), axes)
     runtime = build_runtime(store, results, device, cpus_per_trial)
     import torch
 
-    from cider_platform.budget import Budget
-    from cider_platform.capacity import choose_slots, read_auto
-    from cider_platform.driver import Plan
-    from cider_platform.objectives import parse_objectives
-    from cider_platform.pruning import pruner_definition
-    from cider_platform.racing import Racing
-    from cider_platform.search import dataset_defaults
-    from cider_platform.starts import read_starts, start
-    from cider_platform.trial import resolve
+    from cider_platform.execution.capacity import choose_slots, read_auto
+    from cider_platform.runs.trial import resolve
+    from cider_platform.search.budget import Budget
+    from cider_platform.search.driver import Plan
+    from cider_platform.search.objectives import parse_objectives
+    from cider_platform.search.pruning import pruner_definition
+    from cider_platform.search.racing import Racing
+    from cider_platform.search.search import dataset_defaults
+    from cider_platform.search.starts import read_starts, start
 
     chosen = choose_slots(
         runtime.device,
@@ -202,14 +202,14 @@ def study_name(spec: RunSpec) -> str:
 
 
 def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
-    from cider_platform.driver import drive
-    from cider_platform.objectives import directions
     from cider_platform.output import say
     from cider_platform.progress import SearchProgress
     from cider_platform.results import marks
+    from cider_platform.runs.tracking import tracked
+    from cider_platform.runs.trial import resolve, train_run
+    from cider_platform.search.driver import drive
+    from cider_platform.search.objectives import directions
     from cider_platform.tables import title
-    from cider_platform.tracking import tracked
-    from cider_platform.trial import resolve, train_run
 
     train = tracked(train_run, log, plan.study, runtime.results)
     say(
@@ -242,8 +242,8 @@ def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
 def _rank_finally(
     plan: Plan, outcome: Outcome, runtime: Runtime, num_seeds: int, log: list[str]
 ) -> list[Standing]:
-    from cider_platform.finals import final_plan, finalists, standings
-    from cider_platform.objectives import directions
+    from cider_platform.search.fresh_seeds import final_plan, finalists, standings
+    from cider_platform.search.objectives import directions
 
     minimise = directions(outcome.objectives)[0] == "minimize"
     leading = finalists(outcome.trials, minimise=minimise)
@@ -255,8 +255,8 @@ def _rank_finally(
 def _conclude(
     plan: Plan, outcome: Outcome, finals: list[Standing], runtime: Runtime, *, as_json: bool
 ) -> None:
-    from cider_platform.final import conclude
     from cider_platform.output import emit_json, warn
+    from cider_platform.search.conclusion import conclude
 
     data = conclude(outcome, runtime, finals)
     if as_json:

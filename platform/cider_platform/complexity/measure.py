@@ -17,7 +17,10 @@ import torch
 from cider.training.evaluation import Masks
 from cider.training.trainer import Trainer, selection_conditions
 from cider.views import counterfactual_view, incomplete_view
-from cider_platform.assembly import (
+from cider_platform.complexity.flops import count_flops
+from cider_platform.complexity.tensors import TensorPeak
+from cider_platform.grids.calibrate import synchronised_now, time_epoch
+from cider_platform.runs.assembly import (
     Assembled,
     Runtime,
     assemble,
@@ -26,9 +29,6 @@ from cider_platform.assembly import (
     resolve,
     two_step_update,
 )
-from cider_platform.complexity.flops import count_flops
-from cider_platform.complexity.tensors import TensorPeak
-from cider_platform.grids.calibrate import synchronised_now, time_epoch
 
 if TYPE_CHECKING:
     from cider.data.batch import Batch, View

@@ -27,23 +27,23 @@ from cider.significance import (
     own_luck,
 )
 from cider.spec import RunSpec
-from cider_platform.conditions import evaluation_name
 from cider_platform.evidence.predictions import (
     StoredPredictions,
     is_evaluated,
     read_predictions,
 )
 from cider_platform.layout import RunFolder, read_json
-from cider_platform.objectives import Objective, parse_objective
 from cider_platform.results import marks, read_epochs
-from cider_platform.study import objective_names, read_study
+from cider_platform.runs.conditions import evaluation_name
+from cider_platform.search.objectives import Objective, parse_objective
+from cider_platform.search.study import objective_names, read_study
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from cider_platform.ledger import TrialRecord
-    from cider_platform.storage import Storage
+    from cider_platform.search.ledger import TrialRecord
+    from cider_platform.search.storage import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

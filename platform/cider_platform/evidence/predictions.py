@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from cider.counterfactual import choose_tau, subtract
 from cider.metrics import METRICS
-from cider_platform import predictions as stored
-from cider_platform.conditions import evaluation_name
 from cider_platform.layout import read_json
+from cider_platform.runs import predictions as stored
+from cider_platform.runs.conditions import evaluation_name
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,8 +11,8 @@ from cider.errors import UsageError
 from cider.metrics import auilc
 from cider.missing import uses_rate
 from cider.modality import KEPT_SETS
-from cider_platform.objectives import AUILC_RATES
 from cider_platform.results import evaluations
+from cider_platform.search.objectives import AUILC_RATES
 
 if TYPE_CHECKING:
     from cider.published import Cell

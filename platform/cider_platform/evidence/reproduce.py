@@ -26,8 +26,8 @@ from cider_platform.evidence.paper_runs import WantedRun, wanted_run
 from cider_platform.grids.cells import Cell as GridCell
 from cider_platform.grids.grid import Grid
 from cider_platform.grids.specs import SHORT_NAMES, field_name, spec_of
-from cider_platform.objectives import AUILC_RATES
-from cider_platform.resolving import resolve_spec
+from cider_platform.runs.resolving import resolve_spec
+from cider_platform.search.objectives import AUILC_RATES
 from cider_platform.tables import flat
 
 if TYPE_CHECKING:

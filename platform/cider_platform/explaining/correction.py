@@ -19,7 +19,7 @@ from cider.data.bias_words import special_ids
 from cider.errors import UsageError
 from cider.modules.intervention import CausalHead
 from cider_platform.explaining.words import Vocabulary, WordCounts, vocabulary_of
-from cider_platform.prediction import CLASS_NAMES, probabilities
+from cider_platform.runs.prediction import CLASS_NAMES, probabilities
 from cider_platform.tables import flat
 
 if TYPE_CHECKING:

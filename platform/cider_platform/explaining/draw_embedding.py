@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cider_platform.explaining.figure_files import WIDTH
-from cider_platform.plots import BLUE, COLOURS, GREY, ORANGE
-from cider_platform.prediction import CLASS_NAMES
 from cider_platform.report.figures import shortened
+from cider_platform.runs.prediction import CLASS_NAMES
+from cider_platform.search.plots import BLUE, COLOURS, GREY, ORANGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cider_platform.explaining.figure_files import WIDTH
-from cider_platform.plots import BLUE, GREEN, GREY, ORANGE
 from cider_platform.report.figures import shortened
+from cider_platform.search.plots import BLUE, GREEN, GREY, ORANGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

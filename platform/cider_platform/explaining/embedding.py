@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from cider.errors import CiderError, UsageError
-from cider_platform.conditions import asked_conditions
 from cider_platform.explaining.opened import COMPLETE
+from cider_platform.runs.conditions import asked_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 
 from cider_platform.layout import write_bytes_atomic
-from cider_platform.plots import STYLE, figure_file
+from cider_platform.search.plots import STYLE, figure_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,11 +20,11 @@ from cider.errors import CiderError, NothingMatchedError, UsageError
 from cider.spec import SPLITS
 from cider.training.evaluation import Masks
 from cider.views import counterfactual_view, incomplete_view
-from cider_platform.assembly import batch_source
-from cider_platform.conditions import evaluation_name
-from cider_platform.evaluation import FrozenRun
 from cider_platform.layout import read_json
-from cider_platform.scoring import honest_tau
+from cider_platform.runs.assembly import batch_source
+from cider_platform.runs.conditions import evaluation_name
+from cider_platform.runs.evaluation import FrozenRun
+from cider_platform.runs.scoring import honest_tau
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from cider.data.store import FeatureStore
     from cider.modality import PerModality
     from cider.spec import RunSpec, Split
-    from cider_platform.assembly import Runtime
     from cider_platform.layout import RunFolder
+    from cider_platform.runs.assembly import Runtime
 
 COMPLETE = Condition("none", 0.0)
 

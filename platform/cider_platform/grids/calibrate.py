@@ -13,7 +13,9 @@ import torch
 
 from cider.training.evaluation import Masks
 from cider.training.trainer import Trainer, selection_conditions
-from cider_platform.assembly import (
+from cider_platform.grids.estimates import Measured, calibration_file
+from cider_platform.layout import now, write_json_atomic
+from cider_platform.runs.assembly import (
     Runtime,
     assemble,
     batch_source,
@@ -21,9 +23,7 @@ from cider_platform.assembly import (
     resolve,
     two_step_update,
 )
-from cider_platform.fingerprint import environment
-from cider_platform.grids.estimates import Measured, calibration_file
-from cider_platform.layout import now, write_json_atomic
+from cider_platform.runs.fingerprint import environment
 
 if TYPE_CHECKING:
     from collections.abc import Collection

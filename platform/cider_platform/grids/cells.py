@@ -18,10 +18,10 @@ from cider.condition import Condition
 from cider.config import canonical_json, from_dict
 from cider.errors import CiderError, UsageError
 from cider.spec import RunSpec
-from cider_platform.conditions import conditions_of
 from cider_platform.grids.job import OWN, EvaluateBlock, Job, SearchBlock
 from cider_platform.grids.specs import spec_of
-from cider_platform.space import read_space
+from cider_platform.runs.conditions import conditions_of
+from cider_platform.search.space import read_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from cider.errors import CiderError
-from cider_platform.copies import Place, pull, push_run, push_study
 from cider_platform.grids.states import cell_specs
 from cider_platform.layout import RunFolder
+from cider_platform.runs.copies import Place, pull, push_run, push_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class Copying:
     Args:
         grid: the cells.
         results: root of the results.
-        uri: as ``cider_platform.copies.Place`` takes it.
+        uri: as ``cider_platform.runs.copies.Place`` takes it.
         tell: shows one line.
 
     Raises:

@@ -11,28 +11,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cider.errors import CiderError
-from cider_platform import faults
-from cider_platform.cluster_watch import ClusterLostError
-from cider_platform.driver import drive, forgive
+from cider_platform.execution import faults
+from cider_platform.execution.cluster_watch import ClusterLostError
+from cider_platform.execution.sessions import choose_folder, cluster_session, remove_left_folder
 from cider_platform.grids.copying import Copying
 from cider_platform.grids.grid import Grid, store_grid
 from cider_platform.grids.stopping import Stopping
 from cider_platform.grids.tasks import Task, tasks_of
 from cider_platform.layout import GridFolder, RunFolder, now, write_json_atomic
 from cider_platform.lease import hold
-from cider_platform.sessions import choose_folder, cluster_session, remove_left_folder
+from cider_platform.search.driver import drive, forgive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cider.spec import RunSpec
-    from cider_platform.capacity import Slots
-    from cider_platform.driver import Listener
+    from cider_platform.execution.capacity import Slots
     from cider_platform.grids.cells import Cell
     from cider_platform.grids.ray_runs import Ended
     from cider_platform.lease import Lease
-    from cider_platform.ray_search import Train
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
+    from cider_platform.search.driver import Listener
+    from cider_platform.search.tune import Train
 
 
 class GridListener(Protocol):

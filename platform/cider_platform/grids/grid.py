@@ -15,7 +15,7 @@ from cider.registry import lookup
 from cider_platform.grids.cells import SCHEMA, Cell, expand, read_cell, resolve_cells
 from cider_platform.grids.states import STATES
 from cider_platform.layout import GridFolder, now, read_json, write_json_atomic
-from cider_platform.resolving import resolve_spec
+from cider_platform.runs.resolving import resolve_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

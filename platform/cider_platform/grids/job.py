@@ -32,11 +32,11 @@ from cider.config import check_positive, check_range, field_types, from_dict
 from cider.errors import UsageError
 from cider.modality import KEPT_SETS
 from cider.registry import lookup
+from cider_platform.execution.stalls import DEFAULT_SECONDS
 from cider_platform.grids.axes import Axis, read_axes, read_exclude
 from cider_platform.grids.specs import Value, field_name, flat_fields, seeds_of
 from cider_platform.grids.texts import check_job_name, check_values, unknown
-from cider_platform.rates import parse_rates
-from cider_platform.stalls import DEFAULT_SECONDS
+from cider_platform.runs.rates import parse_rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

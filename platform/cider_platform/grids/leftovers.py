@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cider.errors import CiderError
+from cider_platform.execution.sessions import remove_left_folder
 from cider_platform.layout import GridFolder, RunFolder, StudyFolder, read_json
 from cider_platform.lease import LeaseTakenError, has_living_owner, hold
-from cider_platform.sessions import remove_left_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

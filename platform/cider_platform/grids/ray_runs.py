@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cider_platform import run_log
+from cider_platform.execution.stalls import StallWatch
 from cider_platform.grids.work import work
 from cider_platform.layout import RunFolder
 from cider_platform.lease import has_living_owner
-from cider_platform.stalls import StallWatch
+from cider_platform.runs import run_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ray import ObjectRef
 
-    from cider_platform.capacity import Slots
+    from cider_platform.execution.capacity import Slots
     from cider_platform.grids.tasks import Task
-    from cider_platform.ray_search import Train
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
+    from cider_platform.search.tune import Train
 
 MAX_WORKER_DEATHS = 2
 """How often a run whose worker died is started again."""

@@ -6,21 +6,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from cider.errors import CiderError, NothingMatchedError, UsageError
-from cider_platform.driver import Plan
 from cider_platform.layout import StudyFolder
 from cider_platform.lease import has_living_owner
-from cider_platform.ledger import best
-from cider_platform.objectives import directions, parse_objectives
 from cider_platform.progress import FINISHED
-from cider_platform.pruning import pruner_definition
-from cider_platform.space import apply, parse_axis
-from cider_platform.study import define, read_study
+from cider_platform.search.driver import Plan
+from cider_platform.search.ledger import best
+from cider_platform.search.objectives import directions, parse_objectives
+from cider_platform.search.pruning import pruner_definition
+from cider_platform.search.space import apply, parse_axis
+from cider_platform.search.study import define, read_study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cider.spec import RunSpec
-    from cider_platform.capacity import Slots
+    from cider_platform.execution.capacity import Slots
     from cider_platform.grids.cells import Cell
 
 

@@ -19,7 +19,7 @@ from cider.models import config_class
 from cider.spec import RunSpec
 from cider_platform.grids.texts import unknown
 from cider_platform.layout import check_name
-from cider_platform.search import dataset_defaults
+from cider_platform.search.search import dataset_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cider.errors import CiderError
-from cider_platform.conditions import evaluation_name
 from cider_platform.layout import RunFolder, read_json
 from cider_platform.lease import has_living_owner
+from cider_platform.runs.conditions import evaluation_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

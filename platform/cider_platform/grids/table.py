@@ -7,10 +7,10 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from cider.metrics import auilc
-from cider_platform.conditions import evaluation_name
 from cider_platform.grids.states import cell_specs
 from cider_platform.layout import RunFolder, read_json
 from cider_platform.results import marks
+from cider_platform.runs.conditions import evaluation_name
 from cider_platform.tables import number
 
 if TYPE_CHECKING:

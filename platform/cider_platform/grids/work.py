@@ -9,18 +9,18 @@ import json
 from typing import TYPE_CHECKING
 
 from cider.spec import RunSpec
-from cider_platform import run_log
-from cider_platform.evaluation import evaluate_run
-from cider_platform.faults import sentence
+from cider_platform.execution.faults import sentence
 from cider_platform.grids.states import is_evaluated
 from cider_platform.layout import RunFolder, now, write_json_atomic
 from cider_platform.lease import hold
+from cider_platform.runs import run_log
+from cider_platform.runs.evaluation import evaluate_run
 
 if TYPE_CHECKING:
     from cider.condition import Condition
     from cider_platform.grids.tasks import Task
-    from cider_platform.ray_search import Train
-    from cider_platform.trial import Runtime
+    from cider_platform.runs.trial import Runtime
+    from cider_platform.search.tune import Train
 
 
 def work(task: Task, train: Train, runtime: Runtime) -> str:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from cider_platform.conditions import evaluation_name
 from cider_platform.grids.estimates import Estimate, shape_of
 from cider_platform.grids.simulate import Work
 from cider_platform.grids.tasks import tasks_of
 from cider_platform.layout import RunFolder
+from cider_platform.runs.conditions import evaluation_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

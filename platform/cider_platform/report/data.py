@@ -239,7 +239,7 @@ def _run(record: RunRecord, tested: Tested) -> Run:
 
 
 def _provenance(record: RunRecord) -> dict[str, Any]:
-    # Read here: cider_platform.provenance brings torch, which takes longer than a whole report.
+    # Read here: the module provenance brings torch, which takes longer than a whole report.
     path = record.folder.provenance
     sessions = read_json(path)["sessions"] if path.is_file() else []
     last = sessions[-1] if sessions else {}

@@ -1,4 +1,4 @@
-"""Figures of a report for print, as PNG and SVG: the style of ``cider_platform.plots``.
+"""Figures of a report for print, as PNG and SVG: the style of ``cider_platform.search.plots``.
 
 Configurations differ in colour (Okabe and Ito), dashes and markers, so that they can be told apart
 without colour.
@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from cider.condition import Condition
 from cider.errors import NothingMatchedError
 from cider_platform.layout import write_bytes_atomic
-from cider_platform.plots import BLUE, COLOURS, GREEN, GREY, ORANGE, STYLE, figure_file
 from cider_platform.report.answers import CLASSES, Answers, answers_of
 from cider_platform.report.tables import PERCENT
+from cider_platform.search.plots import BLUE, COLOURS, GREEN, GREY, ORANGE, STYLE, figure_file
 from cider_platform.tables import title
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cider.spec import RunSpec
     from cider_platform.grids.cells import Cell
-    from cider_platform.storage import Storage
+    from cider_platform.search.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +117,14 @@ def _has_study(results: Path, name: str, database: Storage | None) -> bool:
         # CIDER_STORAGE may be set while a report of runs is asked for: no database for that.
         if any((results / "runs").glob(f"{glob_escape(name)}*")):
             return False
-        from cider_platform.study import study_names  # noqa: PLC0415 - brings Optuna
+        from cider_platform.search.study import study_names  # noqa: PLC0415 - brings Optuna
 
         return name in study_names(results, database)
     return (results / "studies" / name).is_dir() if "/" not in name else False
 
 
 def _of_study(results: Path, name: str, database: Storage | None) -> Gathered:
-    from cider_platform.study import read_study  # noqa: PLC0415 - brings Optuna
+    from cider_platform.search.study import read_study  # noqa: PLC0415 - brings Optuna
 
     _, trials = read_study(results, name, database)
     runs = dict.fromkeys(trial.run for trial in trials if trial.run is not None)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from cider import missing
 from cider.config import canonical_json
 from cider.errors import UsageError
-from cider_platform.conditions import conditions_of
 from cider_platform.grids.cells import expand
 from cider_platform.grids.grid import Grid
 from cider_platform.grids.job import read_job
 from cider_platform.grids.job_files import find_job, read_document
 from cider_platform.layout import check_name
-from cider_platform.rates import parse_rates
+from cider_platform.runs.conditions import conditions_of
+from cider_platform.runs.rates import parse_rates
 from cider_platform.submission.order import JobFile, Order, new_order
 
 if TYPE_CHECKING:

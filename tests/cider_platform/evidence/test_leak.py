@@ -15,10 +15,10 @@ from cider.spec import RunSpec, SelectionConfig
 from cider_platform.evidence.leak import TrialScores, measure_leak, optimism_of
 from cider_platform.evidence.predictions import read_predictions
 from cider_platform.layout import RunFolder, StudyFolder
-from cider_platform.ledger import Ledger
-from cider_platform.space import parse_axis
-from cider_platform.storage import Storage, open_rdb
-from cider_platform.study import define, open_storage
+from cider_platform.search.ledger import Ledger
+from cider_platform.search.space import parse_axis
+from cider_platform.search.storage import Storage, open_rdb
+from cider_platform.search.study import define, open_storage
 
 SPACE = (parse_axis("optimizer.lr=log:1e-4:1e-2"),)
 NUM = 200

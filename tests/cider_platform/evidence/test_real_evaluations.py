@@ -8,19 +8,19 @@ from cider.condition import Condition
 from cider.metrics import METRICS
 from cider.models.cider.config import Config
 from cider.spec import DataConfig, RunSpec, SelectionConfig, TextEncoderConfig, TrainingConfig
-from cider_platform.assembly import Runtime, resolve
-from cider_platform.evaluation import conditions_of, evaluate_run
 from cider_platform.evidence.configurations import compare_configurations
 from cider_platform.evidence.leak import measure_leak
 from cider_platform.evidence.predictions import read_predictions
 from cider_platform.evidence.quantity import Quantity, metrics_by_condition
 from cider_platform.evidence.two_runs import compare_runs
 from cider_platform.layout import RunFolder, StudyFolder
-from cider_platform.ledger import Ledger
 from cider_platform.results import all_runs, find_run
-from cider_platform.space import parse_axis
-from cider_platform.study import define, open_storage
-from cider_platform.trial import train_run
+from cider_platform.runs.assembly import Runtime, resolve
+from cider_platform.runs.evaluation import conditions_of, evaluate_run
+from cider_platform.runs.trial import train_run
+from cider_platform.search.ledger import Ledger
+from cider_platform.search.space import parse_axis
+from cider_platform.search.study import define, open_storage
 
 SPACE = (parse_axis("model.layers=choice:1,2"),)
 

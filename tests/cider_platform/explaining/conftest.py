@@ -11,7 +11,7 @@ from cider.behaviour import with_behaviour
 from cider.spec import RunSpec
 from cider_platform.explaining.opened import OpenedRun
 from cider_platform.layout import RunFolder
-from cider_platform.trial import Runtime, resolve, train_run
+from cider_platform.runs.trial import Runtime, resolve, train_run
 
 
 def train(runtime, behaviour="corrected", **fields):

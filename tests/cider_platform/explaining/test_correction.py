@@ -20,14 +20,14 @@ from cider.data.schema import Tokenizer
 from cider.data.synthetic.vocabulary import FIRST_WORD_ID, VOCABULARY
 from cider.data.tokenizer_source import load_tokenizer, local_vocabulary
 from cider.errors import CiderError, NothingMatchedError, SealedTestError, StoreError, UsageError
-from cider_platform.evaluation import evaluate_run
 from cider_platform.explaining.correction import Corrector
 from cider_platform.explaining.draw_correction import draw_correction
 from cider_platform.explaining.opened import COMPLETE, OpenedRun, Tau
 from cider_platform.explaining.words import Vocabulary, WordCounts, vocabulary_of
 from cider_platform.layout import RunFolder, read_json
-from cider_platform.plots import STYLE
-from cider_platform.predictions import read_predictions
+from cider_platform.runs.evaluation import evaluate_run
+from cider_platform.runs.predictions import read_predictions
+from cider_platform.search.plots import STYLE
 
 HALF = Condition("rmfm", 0.5)
 TAU = Tau(0.5, "made up")

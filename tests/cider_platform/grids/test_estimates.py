@@ -11,11 +11,11 @@ from tiny_corpus import write_tiny_corpus
 
 from cider.config import with_field
 from cider.spec import RunSpec
-from cider_platform.evaluation import conditions_of, evaluate_run
 from cider_platform.grids.calibrate import calibrate
 from cider_platform.grids.estimates import History, calibration_file, shape_of
 from cider_platform.layout import RunFolder
-from cider_platform.trial import Runtime, resolve, train_run
+from cider_platform.runs.evaluation import conditions_of, evaluate_run
+from cider_platform.runs.trial import Runtime, resolve, train_run
 
 SPEC = {
     "data": {"dataset": "tiny"},

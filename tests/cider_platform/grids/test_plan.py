@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from cider.errors import UsageError
 from cider_platform.cli import app
-from cider_platform.evaluation import evaluate_run
 from cider_platform.grids.estimates import History
 from cider_platform.grids.grid import make_grid
 from cider_platform.grids.job import read_job
@@ -20,7 +19,8 @@ from cider_platform.grids.plan import COLD_SECONDS, WARM_SECONDS, plan_grid, wha
 from cider_platform.grids.simulate import Cluster, Node
 from cider_platform.grids.workload import SESSION_SECONDS, Slot, workload_of
 from cider_platform.layout import RunFolder
-from cider_platform.trial import Runtime, train_run
+from cider_platform.runs.evaluation import evaluate_run
+from cider_platform.runs.trial import Runtime, train_run
 
 BASE = {
     "dataset": "tiny",

@@ -11,11 +11,11 @@ from cider.errors import NothingMatchedError, UsageError
 from cider.spec import RunSpec
 from cider_platform.grids.grid import store_grid
 from cider_platform.layout import GridFolder, RunFolder, StudyFolder
-from cider_platform.ledger import Ledger
 from cider_platform.report.data import build
 from cider_platform.report.gather import gather
-from cider_platform.storage import Storage
-from cider_platform.study import define, keep, write_definition
+from cider_platform.search.ledger import Ledger
+from cider_platform.search.storage import Storage
+from cider_platform.search.study import define, keep, write_definition
 
 JOB = """
 [base]

@@ -15,13 +15,13 @@ import pytest
 from ray_head import ROOTS, ray_head
 from tiny_corpus import write_tiny_corpus
 
-from cider_platform.evaluation import evaluate_run
 from cider_platform.grids.grid import make_grid
 from cider_platform.grids.job import read_job
 from cider_platform.grids.job_files import read_document
 from cider_platform.grids.table import result_rows
 from cider_platform.layout import RunFolder
-from cider_platform.trial import Runtime, train_run
+from cider_platform.runs.evaluation import evaluate_run
+from cider_platform.runs.trial import Runtime, train_run
 
 JOB = """
 [base]

@@ -1,0 +1,1 @@
+"""Where and how trainings execute: Ray sessions, capacity, workers, what goes wrong."""

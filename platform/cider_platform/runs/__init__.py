@@ -1,0 +1,1 @@
+"""One run: trained, evaluated, stored, looked up, compared, replayed, copied."""
