@@ -21,6 +21,7 @@ SCHEMA = 1
 
 Alignment = Literal["unaligned", "aligned"]
 Distribution = Literal["iid", "ood", "cross_dataset"]
+FrameDtype = Literal["float32", "float16"]
 Task = Literal["three_class", "seven_class"]
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

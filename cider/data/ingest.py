@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from cider.data.import_plan import ImportFile
     from cider.data.progress import Progress
-    from cider.spec import Alignment, Distribution
+    from cider.spec import Alignment, Distribution, FrameDtype
 
 
 _ON_DISK_FROM = 2**20
@@ -62,6 +62,7 @@ def import_pickle(
     *,
     dataset: str,
     distribution: Distribution,
+    dtype: FrameDtype = "float32",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ImportResult:
@@ -72,6 +73,7 @@ def import_pickle(
         file: which file, and what is known about its alignment, task and test split.
         dataset: name the corpus will have.
         distribution: iid, ood or cross_dataset.
+        dtype: how frames are stored: float16 halves the store and rounds the values.
         overwrite: replace a stored corpus of the same name.
         progress: called while the file is read and while it is stored.
 
@@ -100,6 +102,7 @@ def import_pickle(
         default_encoder=BERT_BASE_UNCASED.name,
         overwrite=overwrite,
         cleaned=cleaned,
+        dtype=dtype,
     )
     with writer:
         for split in SPLITS:

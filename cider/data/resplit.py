@@ -210,6 +210,7 @@ def _writer(
         synthetic=old.synthetic,
         generator=generator,
         overwrite=overwrite,
+        dtype=old.dtype,
     )
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from cider.errors import StoreError, UsageError
-from cider.spec import SPLITS, Alignment, Distribution
+from cider.spec import SPLITS, Alignment, Distribution, FrameDtype
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,20 +31,28 @@ ROWS_PER_BATCH = 1024
 FRAME_MODALITIES = ("audio", "vision")
 """The modalities stored as frames; text is stored as token ids."""
 
-FEATURE_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.string()),
-        ("token_ids", pa.list_(pa.int32())),
-        # Frames are flattened (step-major); large lists, because 1024 long videos pass 2**31 bytes.
-        ("audio", pa.large_list(pa.float32())),
-        ("vision", pa.large_list(pa.float32())),
-        # Lengths the source file gave, where they are not the number of stored steps; only an
-        # export in the source's format reads them.
-        ("audio_source_length", pa.int32()),
-        ("vision_source_length", pa.int32()),
-    ]
-)
+FRAME_TYPES: dict[FrameDtype, pa.DataType] = {"float32": pa.float32(), "float16": pa.float16()}
+"""How frames may be stored; they are read as float32 either way."""
+
+
+def feature_schema(dtype: FrameDtype) -> pa.Schema:
+    """Return the columns of a split's features whose frames are stored as ``dtype``."""
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("text", pa.string()),
+            ("token_ids", pa.list_(pa.int32())),
+            # Frames are flattened (step-major); large lists: 1024 long videos pass 2**31 bytes.
+            ("audio", pa.large_list(FRAME_TYPES[dtype])),
+            ("vision", pa.large_list(FRAME_TYPES[dtype])),
+            # Lengths the source file gave, where they are not the number of stored steps; only an
+            # export in the source's format reads them.
+            ("audio_source_length", pa.int32()),
+            ("vision_source_length", pa.int32()),
+        ]
+    )
+
+
 LABEL_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -171,6 +179,9 @@ class Manifest:
     """Hash of the decoded content (see ``cider.data.content``); bears the identity of runs."""
     files: dict[str, str]
     """SHA-256 of every data file."""
+    dtype: FrameDtype = "float32"
+    """How audio and vision are stored. float16 halves the files and rounds the values, so it is
+    another content and another identity of runs."""
     generator: dict[str, Any] | None
     """Parameters of a synthetic corpus or of a re-partition; None for an imported one."""
 

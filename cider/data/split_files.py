@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from cider.data.labels import LABEL_RANGE
 from cider.data.schema import (
-    FEATURE_SCHEMA,
     FRAME_MODALITIES,
     LABEL_SCHEMA,
     Tokenizer,
     feature_file,
+    feature_schema,
     label_file,
 )
 from cider.errors import StoreError
@@ -22,6 +22,11 @@ from cider.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from cider.spec import FrameDtype
+
+_BEYOND_HALF = 65520.0
+"""Least absolute value that float16 rounds to infinity."""
 
 
 @dataclass(slots=True)
@@ -67,6 +72,8 @@ class RowRules:
     widths: dict[str, int]
     limits: dict[str, int]
     """Largest length of text, audio and vision."""
+    dtype: FrameDtype = "float32"
+    """How frames will be stored."""
 
     def check(self, rows: Rows) -> None:
         """Raise ``StoreError`` for the first row that does not fit, naming it."""
@@ -104,6 +111,13 @@ class RowRules:
         self._check_length(modality, len(frames_SF), where)
         if not np.isfinite(frames_SF).all():
             raise StoreError(f"{where}: {modality} has values that are not finite")
+        if self.dtype == "float16" and frames_SF.size:
+            largest = float(np.abs(frames_SF).max())
+            if largest >= _BEYOND_HALF:
+                raise StoreError(
+                    f"{where}: {modality} has the value {largest:g}, and float16 holds none beyond "
+                    "65504; import the corpus as float32"
+                )
 
     def _check_length(self, modality: str, length: int, where: str) -> None:
         if not 1 <= length <= self.limits[modality]:
@@ -124,7 +138,8 @@ class SplitFiles:
         self._files = [
             pa.OSFile(str(folder / name), "wb") for name in (feature_file(split), label_file(split))
         ]
-        self._features = pa.ipc.new_file(self._files[0], FEATURE_SCHEMA)
+        self._schema = feature_schema(rules.dtype)
+        self._features = pa.ipc.new_file(self._files[0], self._schema)
         self._labels = pa.ipc.new_file(self._files[1], LABEL_SCHEMA)
 
     def __len__(self) -> int:
@@ -156,12 +171,12 @@ class SplitFiles:
             pa.array(rows.ids, pa.string()),
             pa.array(rows.texts, pa.string()),
             _token_column(rows.token_ids),
-            _frame_column(rows.audio),
-            _frame_column(rows.vision),
+            _frame_column(rows.audio, self._rules.dtype),
+            _frame_column(rows.vision, self._rules.dtype),
             pa.array(rows.audio_source_length, pa.int32()),
             pa.array(rows.vision_source_length, pa.int32()),
         ]
-        self._features.write_batch(pa.RecordBatch.from_arrays(columns, schema=FEATURE_SCHEMA))
+        self._features.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         columns = [
             pa.array(rows.ids, pa.string()),
             pa.array(np.asarray(rows.labels, np.float32)),
@@ -188,6 +203,6 @@ def _token_column(rows: Sequence[np.ndarray]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(_offsets(rows).astype(np.int32)), pa.array(flat))
 
 
-def _frame_column(rows: Sequence[np.ndarray]) -> pa.Array:
-    flat = np.concatenate([row.reshape(-1) for row in rows])
+def _frame_column(rows: Sequence[np.ndarray], dtype: FrameDtype) -> pa.Array:
+    flat = np.concatenate([row.reshape(-1) for row in rows]).astype(dtype, copy=False)
     return pa.LargeListArray.from_arrays(pa.array(_offsets(rows)), pa.array(flat))

@@ -16,7 +16,7 @@ import numpy as np
 from cider.data.arrow_file import open_batches
 from cider.data.datasets import missing_message
 from cider.data.label_table import read_label_table
-from cider.data.schema import FEATURE_SCHEMA, StoreKey, feature_file, read_manifest
+from cider.data.schema import StoreKey, feature_file, feature_schema, read_manifest
 from cider.data.seal import TestPermit
 from cider.errors import SealedTestError, StoreError
 from cider.modality import Modality, PerModality
@@ -56,7 +56,7 @@ class SplitView:
     def __init__(self, folder: Path, manifest: Manifest, name: str) -> None:
         self.name = name
         self._folder, self._manifest = folder, manifest
-        self._batches = open_batches(folder / feature_file(name), FEATURE_SCHEMA)
+        self._batches = open_batches(folder / feature_file(name), feature_schema(manifest.dtype))
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)]).tolist()
         if len(self) != manifest.counts[name]:
             raise StoreError(
@@ -119,14 +119,17 @@ class SplitView:
         return self._columns[Modality.TEXT].row(*self._locate(index))
 
     def frames(self, modality: Modality | str, index: int) -> np.ndarray:
-        """Return the frames of an utterance: float32 (S, F), a read-only view.
+        """Return the frames of an utterance: float32 (S, F), a read-only view of the file.
+
+        Frames that are stored as float16 are copied.
 
         Args:
             modality: audio or vision.
             index: row number in [0, N).
         """
         width = self._manifest.widths[modality]
-        return self._columns[Modality(modality)].row(*self._locate(index)).reshape(-1, width)
+        frames_SF = self._columns[Modality(modality)].row(*self._locate(index)).reshape(-1, width)
+        return frames_SF.astype(np.float32, copy=False)
 
     def source_lengths(self, modality: Modality | str) -> list[int | None]:
         """Return the lengths the source gave where they are not the stored ones, else None."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cider.data.progress import Progress
-    from cider.spec import Alignment
+    from cider.spec import Alignment, FrameDtype
 
 COLUMNS = ("id", "split", "label", "text")
 MAX_TEXT_LENGTH = 50
@@ -85,6 +85,7 @@ def import_table(
     encoder: str,
     alignment: Alignment = "unaligned",
     max_text_length: int = MAX_TEXT_LENGTH,
+    dtype: FrameDtype = "float32",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ImportResult:
@@ -98,6 +99,7 @@ def import_table(
         encoder: Hugging Face name or folder of the text encoder, whose tokenizer is used.
         alignment: ``aligned`` says that audio and vision have one frame per text token.
         max_text_length: texts of more tokens are cut, and counted.
+        dtype: how frames are stored: float16 halves the store and rounds the values.
         overwrite: replace a stored corpus of the same name.
         progress: called while rows are stored.
 
@@ -131,6 +133,7 @@ def import_table(
         default_encoder=tokenizer.encoder,
         overwrite=overwrite,
         cleaned=cleaned,
+        dtype=dtype,
     )
     corpus = _TableCorpus(rows, order, arrays, tokenizer, max_text_length, alignment)
     with writer:

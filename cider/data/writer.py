@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from cider.spec import FrameDtype
+
 _LOCK_FILE = "writing.lock"
 _ABANDONED_SECONDS = 60.0
 """A half-written folder whose lock nobody holds is removed when it is at least this old."""
@@ -65,6 +67,7 @@ class StoreWriter:
         overwrite: bool = False,
         cleaned: dict[str, dict[str, int]] | None = None,
         split_max_lengths: dict[str, dict[str, int]] | None = None,
+        dtype: FrameDtype = "float32",
     ) -> None:
         """Say what will be written; nothing is touched before the context is entered.
 
@@ -81,6 +84,7 @@ class StoreWriter:
             overwrite: replace a corpus of the same name; it stays readable until ``finish``.
             cleaned: counts of repairs per split; read at ``finish``, so it may grow until then.
             split_max_lengths: padded lengths of a split where they are others than ``max_lengths``.
+            dtype: how frames are stored; float16 rounds them.
         """
         self._root, self._key, self._overwrite = root, key, overwrite
         self._tokenizer, self._default_encoder = tokenizer, default_encoder
@@ -89,6 +93,7 @@ class StoreWriter:
         self._split_max_lengths = split_max_lengths or {}
         self._source, self._synthetic, self._generator = source, synthetic, generator
         self._cleaned = {} if cleaned is None else cleaned
+        self._dtype = dtype
         self._final = key.folder(root)
         self._folder = self._final.parent / f".writing-{key.variant}-{uuid.uuid4().hex[:12]}"
         self._splits: dict[str, SplitFiles] = {}
@@ -195,6 +200,7 @@ class StoreWriter:
             tokenizer=self._tokenizer,
             widths=self._widths,
             limits=self._split_max_lengths.get(split, self._max_lengths),
+            dtype=self._dtype,
         )
         return SplitFiles(self._folder, split, rules)
 
@@ -202,7 +208,12 @@ class StoreWriter:
         files = self._splits[split]
         rows = files.pending.take(count)
         labels_N = np.asarray(rows.labels, np.float32)
-        self._content.add(split, rows.ids, rows.token_ids, rows.audio, rows.vision, labels_N)
+        # What will be read is what counts: rounded, if it is stored so.
+        audio, vision = (
+            [frames_SF.astype(self._dtype, copy=False) for frames_SF in column]
+            for column in (rows.audio, rows.vision)
+        )
+        self._content.add(split, rows.ids, rows.token_ids, audio, vision, labels_N)
         files.write(rows)
 
     def _publish(self) -> None:
@@ -245,6 +256,7 @@ class StoreWriter:
             cleaned=self._cleaned,
             content_sha256=content_sha256,
             files={name: file_sha256(self._folder / name) for name in DATA_FILES},
+            dtype=self._dtype,
             generator=self._generator,
         )
 

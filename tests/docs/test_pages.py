@@ -233,7 +233,7 @@ def test_data_page_names_keys_columns_fields_and_limits(text_of):
     assert told == dict.fromkeys(mmsa.REQUIRED, "yes") | dict.fromkeys(mmsa.OPTIONAL, "no")
 
     columns, manifest = tables(section(text, "The store"))
-    schemas = [schema.FEATURE_SCHEMA.names, schema.LABEL_SCHEMA.names]
+    schemas = [schema.feature_schema("float32").names, schema.LABEL_SCHEMA.names]
     assert [ticked(row[1]) for row in columns] == schemas
     fields = {field.name for field in dataclasses.fields(schema.Manifest)}
     assert {name for row in manifest for name in ticked(row[0])} == fields

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cider.spec import Alignment, Distribution, Task
+from cider.spec import Alignment, Distribution, FrameDtype, Task
 from cider_platform.commands.options import Json, Store  # noqa: TC001 - typer reads them
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ OfAlignment = Annotated[
 ]
 OfDistribution = Annotated[
     Distribution | None, typer.Option("--distribution", help="Only corpora of this distribution.")
+]
+Dtype = Annotated[
+    FrameDtype,
+    typer.Option(help="How audio and vision are stored: float16 halves the store and rounds them."),
 ]
 OfTask = Annotated[
     Task | None, typer.Option("--task", help="Only corpora whose splits are for this task.")
@@ -60,6 +64,7 @@ def import_(
             metavar="FILE", help="cross_dataset only: take the test split of this other corpus."
         ),
     ] = None,
+    dtype: Dtype = "float32",
     overwrite: Overwrite = False,
     store: Store = None,
     as_json: Json = False,
@@ -86,6 +91,7 @@ def import_(
                 file,
                 dataset=dataset,
                 distribution=distribution,
+                dtype=dtype,
                 overwrite=overwrite,
                 progress=progress,
             )
@@ -119,6 +125,7 @@ def import_table(
     max_text_length: Annotated[
         int, typer.Option(help="Longer texts are cut to this many tokens, and counted.")
     ] = 50,
+    dtype: Dtype = "float32",
     overwrite: Overwrite = False,
     store: Store = None,
     as_json: Json = False,
@@ -137,6 +144,7 @@ def import_table(
             encoder=encoder,
             alignment=alignment,
             max_text_length=max_text_length,
+            dtype=dtype,
             overwrite=overwrite,
             progress=progress,
         )

@@ -11,6 +11,7 @@ import pytest
 from cider.data.schema import StoreKey, read_manifest
 from cider.data.seal import TestPermit
 from cider.data.store import FeatureStore, find_store
+from cider.data.verify import verify_corpus
 from cider.data.writer import StoreWriter
 from cider.errors import SealedTestError, StoreError, UsageError
 
@@ -38,6 +39,53 @@ def test_store_arrays_are_read_only_views_of_the_mapped_file(tiny_store):
     for array in (frames, tokens):
         assert not array.flags.owndata
         assert not array.flags.writeable
+
+
+def test_store_of_half_precision_is_half_as_large_and_reads_rounded_float32(
+    tmp_path, write_store, tiny_rows
+):
+    manifest = write_store(tmp_path, dataset="half", dtype="float16")
+    whole = write_store(tmp_path, dataset="whole")
+    assert (manifest.dtype, whole.dtype) == ("float16", "float32")
+    assert manifest.content_sha256 != whole.content_sha256
+    view = FeatureStore.open(manifest.key.folder(tmp_path)).split("train")
+    for row, frames_SF in enumerate(tiny_rows("train", 20)["audio"]):
+        assert view.frames("audio", row).dtype == np.float32
+        rounded_SF = frames_SF.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(view.frames("audio", row), rounded_SF)
+    bytes_of = [
+        view._columns["audio"]._values[0].nbytes
+        for view in (
+            FeatureStore.open(m.key.folder(tmp_path)).split("train") for m in (manifest, whole)
+        )
+    ]
+    assert bytes_of[0] * 2 == bytes_of[1]
+
+
+def test_store_of_half_precision_has_the_hash_of_what_it_reads(tmp_path, write_store):
+    manifest = write_store(tmp_path, dataset="half", dtype="float16")
+    assert verify_corpus(manifest.key.folder(tmp_path)).faults == []
+
+
+def test_value_that_half_precision_does_not_hold_is_refused(tmp_path, write_store, tiny_rows):
+    manifest = write_store(tmp_path)
+    key = StoreKey(dataset="bad", alignment="unaligned", distribution="iid")
+    rows = tiny_rows("train", 4)
+    rows["vision"][1] = np.full((2, 4), 65519, np.float32)
+    rows["vision"][2] = np.full((2, 4), -65520, np.float32)
+    message = "'train_2': vision has the value 65520, and float16 holds none beyond 65504"
+    writer = make_writer(tmp_path, key, manifest, dtype="float16")
+    with pytest.raises(StoreError, match=message), writer:
+        writer.add("train", **rows)
+    assert not key.folder(tmp_path).exists()
+
+
+def test_manifest_of_before_says_float32(tiny_store):
+    path = tiny_store / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["dtype"]
+    path.write_text(json.dumps(values))
+    assert FeatureStore.open(tiny_store).manifest.dtype == "float32"
 
 
 def test_store_over_several_record_batches_reads_every_row(tmp_path, write_store, monkeypatch):
