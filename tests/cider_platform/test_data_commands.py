@@ -73,6 +73,14 @@ def test_import_json_is_the_manifests(run, pickles):
     assert manifest["source"]["file"] == "aligned_50.pkl"
 
 
+def test_import_in_half_precision_says_so_in_the_manifest(run, pickles):
+    words = ("import", pickles / "aligned_50.pkl", "--dataset", "mosi", "--json")
+    (whole,) = data_of(run(*words)[1], "data-stored")
+    (half,) = data_of(run(*words, "--dtype", "float16", "--overwrite")[1], "data-stored")
+    assert (whole["dtype"], half["dtype"]) == ("float32", "float16")
+    assert whole["content_sha256"] != half["content_sha256"]
+
+
 def test_import_again_needs_overwrite(run, pickles, imported):
     code, _, err = run("import", pickles, "--dataset", "mosi")
     assert code == 1
