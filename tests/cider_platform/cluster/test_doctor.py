@@ -11,10 +11,11 @@ from dataclasses import asdict
 import pytest
 from tiny_corpus import write_tiny_corpus
 
-from cider.errors import CiderError, UsageError
+from cider.errors import CiderError
 from cider_platform.cluster import outside
 from cider_platform.cluster.diagnosis import Expected, judge, outside_check
 from cider_platform.cluster.probe import Probe, Question, source_hash
+from cider_platform.tokens import AccessError
 
 GIB = 2**30
 
@@ -233,5 +234,5 @@ def test_doctor_of_a_cluster_elsewhere_without_token_is_refused(monkeypatch, tmp
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UsageError, match="no token"):
+    with pytest.raises(AccessError, match="no token"):
         outside.ask_head("http://192.0.2.1:8265", [])
