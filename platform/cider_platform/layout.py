@@ -82,9 +82,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - a JSON value can be anything
         raise CiderError(f"{path} is not readable JSON ({error}); remove or restore it") from None
 
 
-def now() -> str:
-    """Return the present time as ISO 8601 in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def now(timespec: str = "seconds") -> str:
+    """Return the present time as ISO 8601 in UTC, to the second or what ``isoformat`` takes."""
+    return datetime.now(UTC).isoformat(timespec=timespec)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def train_in_group(
                     _follow(work, Follower(folder, listener, notice), watch.check)
             except Exception as error:
                 if folder.state != "FAILED":  # a killed worker could not say so
-                    folder.write_status("FAILED", error=str(error), ended=now())
+                    folder.write_status("FAILED", error=str(error), ended=now("milliseconds"))
                 raise
     return folder
 

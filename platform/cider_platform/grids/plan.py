@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from cider_platform.grids.estimates import History
     from cider_platform.grids.grid import Grid
 
-COLD_SECONDS = 6.0
-"""Until a new worker process has imported torch: assumed, benchmarks/plan_accuracy.py checks."""
-WARM_SECONDS = 0.3
-"""Until a worker has begun the next run: the driver looks every quarter of a second."""
+COLD_SECONDS = 4.0
+"""Until a new worker process has imported torch: measured by hand on a quiet machine of two cores;
+benchmarks/plan_accuracy.py checks."""
+WARM_SECONDS = 0.1
+"""Until a worker has begun the next run, which was handed out when the last one ended; likewise."""
 UNKNOWN = "unknown: no past run of this shape; run with --calibrate"
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from cider_platform.grids.grid import Grid
 
 SESSION_SECONDS = 7.0
-"""Until Ray is up, once per stage: assumed, benchmarks/plan_accuracy.py checks."""
+"""Until Ray is up, once per stage: measured by hand on a quiet machine of two cores;
+benchmarks/plan_accuracy.py checks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

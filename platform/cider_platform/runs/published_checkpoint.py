@@ -105,7 +105,7 @@ def import_published(
     write_json_atomic(
         folder.result, {"parameters": parameters, "synthetic": synthetic, "epochs": None, **facts}
     )
-    folder.write_status("COMPLETE", ended=now())
+    folder.write_status("COMPLETE", ended=now("milliseconds"))
     return folder
 
 

@@ -76,14 +76,16 @@ def train_run(spec: RunSpec, runtime: Runtime) -> Iterator[EpochResult]:
         host=socket.gethostname(),
         pid=os.getpid(),
         workers=runtime.workers.count,
-        started=now(),
+        started=now("milliseconds"),
     )
     try:
         yield from _train(spec, runtime, folder)
     except Exception as error:
         # On a full disk not even this can be written, and the error itself is the better message.
         with contextlib.suppress(OSError):
-            folder.write_status("FAILED", error=sentence(error, folder.root), ended=now())
+            folder.write_status(
+                "FAILED", error=sentence(error, folder.root), ended=now("milliseconds")
+            )
         raise
 
 
@@ -170,7 +172,9 @@ def _freeze(
         },
     )
     # When it started stays: plans tell from it what a run spends outside of its epochs.
-    folder.write_status("COMPLETE", started=folder.read_status().get("started"), ended=now())
+    folder.write_status(
+        "COMPLETE", started=folder.read_status().get("started"), ended=now("milliseconds")
+    )
     folder.last.unlink(missing_ok=True)
 
 
