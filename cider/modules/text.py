@@ -86,7 +86,7 @@ class TextEncoder(nn.Module):
             valid: (R, T) per group, True at tokens that are not padding.
             padding: True if somebody reads the states at padding; otherwise they may be zeros.
         """
-        if not padding and len(token_ids) > 1 and can_pack(self.backbone):
+        if not padding and can_pack(self.backbone):
             with self._products(token_ids[0].device):
                 states = packed_states(self.backbone, token_ids, valid)
             return [each.float() for each in states] if self.precision == "bfloat16" else states

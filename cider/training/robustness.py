@@ -33,6 +33,8 @@ from cider.views import counterfactual_text, incomplete_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from torch import BoolTensor
+
     from cider.condition import Condition
     from cider.data.batch import Batch
     from cider.data.loader import BatchSource
@@ -313,7 +315,8 @@ def _read(
     tokens_XT = torch.from_numpy(views.text_XT[texts_X][:, : steps.text]).to(device)
     sample_X = np.empty(len(texts_X), dtype=np.int64)
     sample_X[text_R] = sample_R
-    states_XTF = model.text_encoder(tokens_XT, valid.text[torch.from_numpy(sample_X).to(device)])
+    valid_XT: BoolTensor = valid.text[torch.from_numpy(sample_X).to(device)]  # type: ignore[assignment]
+    (states_XTF,) = model.text_encoder.encode([tokens_XT], [valid_XT], padding=not trims)
 
     repeat_R = torch.from_numpy(text_R).to(device)
     observed = views.observed.zip_map(
