@@ -48,7 +48,7 @@ ENGINEERING = {
         "search.plots",
         "report.figures",
         "explaining.draw_*",
-        "explaining.figure_files",
+        "figure_files",
     ),
     "mlflow": ("runs.tracking",),
     "optuna": (

@@ -127,8 +127,8 @@ def _draw_sample(
     lines: Title,
 ) -> list[Path]:
     from cider_platform.explaining.draw_attention import draw_frames, draw_maps
-    from cider_platform.explaining.figure_files import file_name, write_both
     from cider_platform.explaining.words import vocabulary_of
+    from cider_platform.figure_files import file_name, write_both
 
     vocabulary = vocabulary_of(opened.store, opened.spec.text_encoder.source)
     words = [vocabulary.word(token_id) for token_id in made.words]
@@ -143,7 +143,7 @@ def _draw_sample(
 
 def _draw_shares(out: Path, name: str, shares: Shares, lines: Sequence[str]) -> list[Path]:
     from cider_platform.explaining.draw_attention import draw_shares
-    from cider_platform.explaining.figure_files import write_both
+    from cider_platform.figure_files import write_both
 
     return write_both(out, name, lambda: draw_shares(shares, lines))
 
@@ -217,7 +217,7 @@ def representations(
     from cider_platform.commands.explain import counter
     from cider_platform.explaining import embedding
     from cider_platform.explaining.draw_embedding import draw_embedding
-    from cider_platform.explaining.figure_files import write_both
+    from cider_platform.figure_files import write_both
     from cider_platform.output import emit_json, emit_table, progress_bar
     from cider_platform.runs.rates import parse_rates
 
@@ -283,7 +283,7 @@ def words(
     from cider.errors import UsageError
     from cider_platform.explaining.association import as_json, associations
     from cider_platform.explaining.draw_words import MOST, draw_words
-    from cider_platform.explaining.figure_files import write_both
+    from cider_platform.figure_files import write_both
     from cider_platform.output import emit_json, emit_table, say
     from cider_platform.tables import number, title
 

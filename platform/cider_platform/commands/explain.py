@@ -113,7 +113,7 @@ def explain(
     heading = title(f"{heading}, {opened.spec.data.task}", record.marks)
     if figure is not None:
         from cider_platform.explaining.draw_correction import draw_correction
-        from cider_platform.explaining.figure_files import write_figure
+        from cider_platform.figure_files import write_figure
 
         write_figure(figure, suffix, lambda: draw_correction(found[0], heading))
     if json:

@@ -13,9 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from cider.modality import Modality
 from cider_platform.explaining.attention import name_of
-from cider_platform.explaining.figure_files import WIDTH
+from cider_platform.figure_files import COLOURS, WIDTH
 from cider_platform.report.figures import shortened
-from cider_platform.search.plots import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from cider_platform.explaining.figure_files import WIDTH
 from cider_platform.explaining.opened import said
+from cider_platform.figure_files import BLUE, GREEN, GREY, ORANGE, WIDTH
 from cider_platform.report.figures import shortened
-from cider_platform.search.plots import BLUE, GREEN, GREY, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

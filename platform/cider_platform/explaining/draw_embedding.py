@@ -8,10 +8,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from cider_platform.explaining.figure_files import WIDTH
+from cider_platform.figure_files import BLUE, COLOURS, GREY, ORANGE, WIDTH
 from cider_platform.report.figures import shortened
 from cider_platform.runs.prediction import CLASS_NAMES
-from cider_platform.search.plots import BLUE, COLOURS, GREY, ORANGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from cider_platform.explaining.figure_files import WIDTH
+from cider_platform.figure_files import BLUE, GREEN, GREY, ORANGE, WIDTH
 from cider_platform.report.figures import shortened
-from cider_platform.search.plots import BLUE, GREEN, GREY, ORANGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Figures of a report for print, as PNG and SVG: the style of ``cider_platform.search.plots``.
+"""Figures of a report for print, as PNG and SVG: the style of ``cider_platform.figure_files``.
 
 Configurations differ in colour (Okabe and Ito), dashes and markers, so that they can be told apart
 without colour.
@@ -15,10 +15,18 @@ from matplotlib.figure import Figure
 
 from cider.condition import Condition
 from cider.errors import NothingMatchedError
-from cider_platform.layout import write_bytes_atomic
+from cider_platform.figure_files import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    ORANGE,
+    STYLE,
+    WIDTH,
+    write_drawn,
+)
 from cider_platform.report.answers import CLASSES, Answers, answers_of
 from cider_platform.report.tables import PERCENT
-from cider_platform.search.plots import BLUE, COLOURS, GREEN, GREY, ORANGE, STYLE, figure_file
 from cider_platform.tables import title
 
 if TYPE_CHECKING:
@@ -29,8 +37,6 @@ if TYPE_CHECKING:
 
     from cider_platform.report.model import Configuration, Number, Place, Report
 
-WIDTH = 7.2
-"""Inches, of a page's text."""
 MOST = 12
 """Configurations in one figure; more cannot be told apart in print."""
 _LOOKS = [
@@ -69,10 +75,7 @@ def write_figures(report: Report, results: Path, folder: Path) -> tuple[list[Pat
         with mpl.rc_context(STYLE):
             figures = dict(draw(report, results))
             for name, figure in figures.items():
-                for suffix in ("png", "svg"):
-                    path = folder / f"{name}.{suffix}"
-                    write_bytes_atomic(path, figure_file(figure, suffix))
-                    written.append(path)
+                written += write_drawn(folder, name, figure)
         if not figures:
             left_out.append(f"no {kind} figure: {_NEEDS[kind]}")
     return written, left_out

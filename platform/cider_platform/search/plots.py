@@ -2,20 +2,17 @@
 
 Optuna's own matplotlib figures were tried first. With CIDer's eight searched fields their labels
 and axes run into each other, pruned trials are left out, and they change matplotlib's global style;
-so the four figures are drawn here. Colours are those of Okabe and Ito and the map cividis, which
-people with any colour vision can tell apart; states differ in their markers, too.
+so the four figures are drawn here. States differ in their markers, not by colour alone.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
@@ -24,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from optuna.study import StudyDirection
 
 from cider.errors import NothingMatchedError
-from cider_platform.layout import write_bytes_atomic
+from cider_platform.figure_files import BLUE, COLOURS, GREEN, ORANGE, WIDTH, write_both
 from cider_platform.results import marks
 from cider_platform.search.importance import importance
 from cider_platform.search.study import objective_names, space_of
@@ -40,24 +37,6 @@ if TYPE_CHECKING:
 
     from cider_platform.search.space import Axis
 
-_NARROWEST = 7.2
-"""Inches: room for the name of a study."""
-BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#999999", "#009E73"
-"""Of the palette by Okabe and Ito (2008)."""
-COLOURS = "cividis"
-STYLE: Any = {
-    "font.size": 9.0,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    # Letters stay letters, so that a figure can be searched and edited.
-    "svg.fonttype": "none",
-    # The same study gives the same file.
-    "svg.hashsalt": "cider-platform",
-}
 _MARKERS = {
     "COMPLETE": ("o", BLUE, "complete"),
     "PRUNED": ("v", ORANGE, "pruned, where it was stopped"),
@@ -148,12 +127,7 @@ def write_plots(
     left_out: list[str] = []
     for name, draw in FIGURES.items():
         try:
-            with mpl.rc_context(STYLE):
-                figure = draw(shown)
-                for suffix in ("png", "svg"):
-                    path = folder / f"{name}.{suffix}"
-                    write_bytes_atomic(path, figure_file(figure, suffix))
-                    written.append(path)
+            written += write_both(folder, name, partial(draw, shown))
         except NothingMatchedError as reason:
             left_out.append(f"no {name} figure: {reason}")
     return written, left_out
@@ -164,18 +138,9 @@ def _name(figure: Figure, shown: Shown, what: str) -> None:
     figure.suptitle(f"{shown.title}\n{what}", fontsize=10)
 
 
-def figure_file(figure: Figure, suffix: str) -> bytes:
-    """Return a figure as ``png`` or ``svg``; the same figure gives the same bytes."""
-    sink = io.BytesIO()
-    FigureCanvasAgg(figure)
-    metadata = {"Date": None} if suffix == "svg" else {}
-    figure.savefig(sink, format=suffix, dpi=150, metadata=metadata)
-    return sink.getvalue()
-
-
 def draw_history(shown: Shown) -> Figure:
     """Draw every trial's value by its number, and the best complete one so far."""
-    figure = Figure(figsize=(_NARROWEST, 4.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     axes = figure.add_subplot()
     for state, (marker, colour, label) in _MARKERS.items():
         trials = [trial for trial in shown.trials if trial.state.name == state]
@@ -211,7 +176,7 @@ def draw_importance(shown: Shown) -> Figure:
     """Draw how much each field decides whether a trial is among the best."""
     found = importance(shown.study, objective=shown.objective)
     names, shares = list(found.fields)[::-1], list(found.fields.values())[::-1]
-    figure = Figure(figsize=(_NARROWEST, 1.6 + 0.32 * len(names)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.6 + 0.32 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     bars = axes.barh(names, shares, color=BLUE, height=0.65)
     axes.bar_label(bars, labels=[f"{share:.0%}" for share in shares], padding=3)
@@ -229,7 +194,7 @@ def draw_slices(shown: Shown) -> Figure:
     """Draw the objective over each searched field, a panel for each."""
     columns = min(len(shown.axes), 4)
     rows = math.ceil(len(shown.axes) / columns)
-    width = max(2.6 * columns + 0.8, _NARROWEST)
+    width = max(2.6 * columns + 0.8, WIDTH)
     figure = Figure(figsize=(width, 2.4 * rows + 0.9), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten().tolist()
     for axis, panel in zip(shown.axes, panels, strict=False):

@@ -14,7 +14,7 @@ from cider.errors import NothingMatchedError
 from cider_platform.explaining.association import associations
 from cider_platform.explaining.draw_words import draw_words
 from cider_platform.explaining.opened import OpenedRun
-from cider_platform.search.plots import STYLE
+from cider_platform.figure_files import STYLE
 
 
 @pytest.fixture(scope="module")

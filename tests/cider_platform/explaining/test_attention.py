@@ -15,7 +15,7 @@ from cider.modality import SUBSETS, Modality
 from cider_platform.explaining.attention import Choice, attention_of, mean_shares
 from cider_platform.explaining.draw_attention import draw_frames, draw_maps, draw_shares
 from cider_platform.explaining.opened import COMPLETE, OpenedRun
-from cider_platform.search.plots import STYLE
+from cider_platform.figure_files import STYLE
 
 HALF = Condition("rmfm", 0.5)
 LAST = Choice(0, 0)

@@ -24,10 +24,10 @@ from cider_platform.explaining.correction import Corrector
 from cider_platform.explaining.draw_correction import draw_correction
 from cider_platform.explaining.opened import COMPLETE, OpenedRun, Tau
 from cider_platform.explaining.words import Vocabulary, WordCounts, vocabulary_of
+from cider_platform.figure_files import STYLE
 from cider_platform.layout import RunFolder, read_json
 from cider_platform.runs.evaluation import evaluate_run
 from cider_platform.runs.predictions import read_predictions
-from cider_platform.search.plots import STYLE
 
 HALF = Condition("rmfm", 0.5)
 TAU = Tau(0.5, "made up")

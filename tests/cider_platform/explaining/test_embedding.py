@@ -24,7 +24,7 @@ from cider_platform.explaining.embedding import (
     separation,
 )
 from cider_platform.explaining.opened import COMPLETE, OpenedRun
-from cider_platform.search.plots import STYLE
+from cider_platform.figure_files import STYLE
 
 FEW = Projection(points=10, perplexity=3)
 

@@ -12,6 +12,7 @@ from stored_predictions import store
 from cider.condition import Condition
 from cider.errors import NothingMatchedError
 from cider.metrics import confusion_matrix
+from cider_platform.figure_files import STYLE
 from cider_platform.layout import RunFolder
 from cider_platform.report import figures
 from cider_platform.report.answers import answers_of, reliability
@@ -19,7 +20,6 @@ from cider_platform.report.data import build
 from cider_platform.report.figures import KINDS, MOST, shortened, write_figures
 from cider_platform.report.gather import gather
 from cider_platform.results import evaluations, find_run
-from cider_platform.search.plots import STYLE
 
 LABELS_N = np.array([0, 0, 1, 1, 2, 2, 2, 0])
 
