@@ -14,16 +14,12 @@ from cider_platform import tokens
 from cider_platform.tokens import AccessError
 
 SECRET = "0123456789abcdef" * 4
-VARIABLES = (tokens.TOKEN_VARIABLE, tokens.PATH_VARIABLE, tokens.MODE_VARIABLE, "RAY_ADDRESS")
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """An empty home, and none of Ray's variables."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
+def without_tokens(home):
+    """No test finds a token that is not its own."""
+    return home
 
 
 @pytest.fixture

@@ -10,7 +10,14 @@ import typer
 
 # typer reads annotations, so these are needed when the module is imported.
 from cider_platform.commands.explain import Kept, MaskSeed, Protocol, Rate  # noqa: TC001
-from cider_platform.commands.options import Device, Json, Results, Store, Threads  # noqa: TC001
+from cider_platform.commands.options import (
+    Device,
+    Json,
+    Results,
+    Store,
+    Threads,
+    check_folder,
+)
 from cider_platform.commands.runs import Run  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -88,7 +95,7 @@ def attention(
         raise UsageError("draw attention takes --id or --split, one of them")
     if split and seed is not None:
         raise UsageError("--seed is of single utterances; leave it out with --split")
-    _check_folder(out)
+    check_folder(out)
     (record,), (opened,) = _open([run], store, results, device, threads)
     condition = one_condition(record, missing, rate, kept)
     choice = Choice(layer, head)
@@ -228,7 +235,7 @@ def representations(
     if len(wanted) > MOST_RUNS:
         raise UsageError(f"one figure shows at most {MOST_RUNS} rates, got {len(wanted)}")
     projection = embedding.Projection(points=points, perplexity=perplexity, seed=seed)
-    _check_folder(out)
+    check_folder(out)
     records, opened = _open(names, store, results, device, threads)
     with progress_bar() as advance:
         told = counter(advance, "panels")
@@ -287,7 +294,7 @@ def words(
     from cider_platform.output import emit_json, emit_table, say
     from cider_platform.tables import number, title
 
-    _check_folder(out)
+    check_folder(out)
     records, opened = _open(list(dict.fromkeys(run)), store, results, device, threads)
     found = associations(opened)
     if len(found) > MOST:
@@ -328,13 +335,6 @@ def _open(
     found = {record.run_id: record for record in (find_run(runtime.results, n) for n in names)}
     records = list(found.values())
     return records, [OpenedRun(record.folder, runtime) for record in records]
-
-
-def _check_folder(out: Path) -> None:
-    from cider.errors import UsageError
-
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out must be a folder, got the file {str(out)!r}")
 
 
 def _headed(record: RunRecord, opened: OpenedRun, what: str, *, with_run: bool = True) -> Title:

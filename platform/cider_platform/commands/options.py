@@ -281,6 +281,16 @@ def _dataset_name(dataset: str, scale: float | None) -> str:
     return dataset
 
 
+def check_folder(out: Path) -> None:
+    """Refuse an ``--out`` that is a file where a folder is to be filled.
+
+    Raises:
+        UsageError: if it is one.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out must be a folder, got the file {str(out)!r}")
+
+
 def build_runtime(
     store: Path | None, results: Path | None, device: str = "auto", threads: int = 0
 ) -> Runtime:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 # typer reads annotations, so these are needed when the module is imported.
-from cider_platform.commands.options import Results, StorageOption  # noqa: TC001
+from cider_platform.commands.options import Results, StorageOption, check_folder
 from cider_platform.report.writers import Format  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -155,13 +155,11 @@ def figures(
 
     Example: cider-platform figures smoke --out figures
     """
-    from cider.errors import UsageError
     from cider_platform.output import emit_line, say
     from cider_platform.report.figures import write_figures
     from cider_platform.roots import results_root
 
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out must be a folder, got the file {str(out)!r}")
+    check_folder(out)
     made = read_report(results, what, where, metric, against, storage)
     written, left_out = write_figures(made, results_root(results), out)
     for path in written:

@@ -211,10 +211,8 @@ def test_answer_of_the_head_is_found_among_what_else_a_job_prints():
         outside._document("python: No module named cider_platform")
 
 
-def test_doctor_of_this_machine_is_zero_or_one(run_cli, probe, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.usefixtures("home")
+def test_doctor_of_this_machine_is_zero_or_one(run_cli, probe, tmp_path):
     folders = ("--store", tmp_path / "store", "--results", tmp_path / "results")
     # The tiny corpus names an encoder that is nowhere, so it is told which one to look for.
     code, out, _ = run_cli("doctor", *folders, "--encoder", "scratch", "--json")
@@ -230,9 +228,7 @@ def test_doctor_of_this_machine_is_zero_or_one(run_cli, probe, tmp_path, monkeyp
     assert "1 thing to put right" in err
 
 
-def test_doctor_of_a_cluster_elsewhere_without_token_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.usefixtures("home")
+def test_doctor_of_a_cluster_elsewhere_without_token_is_refused():
     with pytest.raises(AccessError, match="no token"):
         outside.ask_head("http://192.0.2.1:8265", [])
