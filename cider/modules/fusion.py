@@ -54,7 +54,7 @@ class ScoreProjection(nn.Module):
         nn.init.zeros_(self.joint.bias)
 
     def forward(self, x_BLD: Tensor, valid_BL: BoolTensor | None) -> tuple[Tensor, Tensor]:
-        """Return scores (B, H, L, L), query by key, and values (B, H, L, K).
+        """Return scores (B, H, S, L), key by query, and values (B, H, S, K), of all keys S = L.
 
         Args:
             x_BLD: the sequence.
@@ -72,11 +72,7 @@ class ScoreProjection(nn.Module):
             hide_BHL1 = hide_BL[:, None, :, None].expand(-1, self.num_heads, -1, 1)
             q_BHLK = F.pad(q_BHLK, (0, 1), value=1.0)
             k_BHLK = torch.cat([k_BHLK, hide_BHL1], dim=-1)
-        return q_BHLK @ k_BHLK.transpose(-1, -2), v_BHLK
-
-
-def _merge_heads(x_BHRK: Tensor) -> Tensor:
-    return x_BHRK.transpose(1, 2).flatten(2)
+        return k_BHLK @ q_BHLK.transpose(-1, -2), v_BHLK
 
 
 class CompositeAttention(nn.Module):
@@ -108,32 +104,32 @@ class CompositeAttention(nn.Module):
             lengths: the three segments' lengths.
             valid_BL: True where a key may be attended to; None lets every key.
         """
-        scores_BHLL, v_BHLK = self.scores(x_BLD, valid_BL)
+        scores_BHSL, v_BHSK = self.scores(x_BLD, valid_BL)
         reads = [
             torch.split(read_BHKL.flatten(1, 2), list(lengths), dim=-1)
-            for read_BHKL in self._read_subsets(scores_BHLL, v_BHLK, lengths)
+            for read_BHKL in self._read_subsets(scores_BHSL, v_BHSK, lengths)
         ]
         fused = []
         for query, subsets in enumerate(SUBSETS_OF):
             read_BET = torch.cat([reads[subset][query] for subset in subsets], dim=1)
             weight_DE, bias_D = self._output_map(query)
             fused.append(weight_DE @ read_BET + bias_D[:, None])
-        return torch.cat(fused, dim=-1).transpose(1, 2), scores_BHLL
+        return torch.cat(fused, dim=-1).transpose(1, 2), scores_BHSL.transpose(-1, -2)
 
     def _read_subsets(
-        self, scores_BHLL: Tensor, v_BHLK: Tensor, lengths: Sequence[int]
+        self, scores_BHSL: Tensor, v_BHSK: Tensor, lengths: Sequence[int]
     ) -> list[Tensor]:
         """Return what every query reads from each of the seven subsets, (B, H, K, L) each."""
         rate = self.dropout if self.training else 0.0
         # Split, not sliced: the gradient of a split is one concatenation.
         pairs = list(
             zip(
-                torch.split(scores_BHLL, list(lengths), dim=-1),
-                torch.split(v_BHLK, list(lengths), dim=2),
+                torch.split(scores_BHSL, list(lengths), dim=-2),
+                torch.split(v_BHSK, list(lengths), dim=-2),
                 strict=True,
             )
         )
-        blocks = [block_attention(scores_BHLS, v_BHSK, rate) for scores_BHLS, v_BHSK in pairs]
+        blocks = [block_attention(*pair, rate) for pair in pairs]
         plain = [block[0] for block in blocks]
         masses = [block[1] for block in blocks]
         if rate == 0:
@@ -193,6 +189,7 @@ class PlainAttention(nn.Module):
         """Return the attended sequence (B, L, D) and the scores (B, H, L, L)."""
         if sum(lengths) != x_BLD.shape[1]:
             raise ValueError(f"segment lengths {lengths} do not add up to {x_BLD.shape[1]}")
-        scores_BHLL, v_BHLK = self.scores(x_BLD, valid_BL)
-        weights_BHLL = self.dropout(scores_BHLL.softmax(dim=-1))
-        return self.out(_merge_heads(weights_BHLL @ v_BHLK)), scores_BHLL
+        scores_BHSL, v_BHSK = self.scores(x_BLD, valid_BL)
+        weights_BHSL = self.dropout(scores_BHSL.softmax(dim=-2))
+        read_BHKL = v_BHSK.transpose(-1, -2) @ weights_BHSL
+        return self.out(read_BHKL.flatten(1, 2).transpose(1, 2)), scores_BHSL.transpose(-1, -2)

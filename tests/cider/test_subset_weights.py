@@ -33,7 +33,8 @@ def content():
 def test_weights_of_the_seven_subsets_rebuild_the_output_of_the_fusion(
     attention, sequence, content
 ):
-    scores, v_BHLK = attention.scores(sequence, content)
+    scores_BHSL, v_BHLK = attention.scores(sequence, content)
+    scores = scores_BHSL.mT
     reads = {}
     for subset, out in zip(SUBSETS, attention.subset_out, strict=True):
         steps = subset_steps(LENGTHS, subset)
@@ -53,7 +54,7 @@ def test_weights_of_the_seven_subsets_rebuild_the_output_of_the_fusion(
 
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_shares_of_modalities_are_the_weights_added_up(attention, sequence, content, subset):
-    scores, _ = attention.scores(sequence, content)
+    scores = attention.scores(sequence, content)[0].mT
     steps = subset_steps(LENGTHS, subset)
     weights = subset_weights(scores, LENGTHS, subset)
     shares = key_shares(scores, LENGTHS, subset)[:, :, steps]
@@ -64,7 +65,7 @@ def test_shares_of_modalities_are_the_weights_added_up(attention, sequence, cont
 
 
 def test_padded_keys_get_no_weight(attention, sequence, content):
-    scores, _ = attention.scores(sequence, content)
+    scores = attention.scores(sequence, content)[0].mT
     weights = subset_weights(scores, LENGTHS, tuple(Modality))
     assert (weights[1][..., ~content[1]] == 0).all()
     assert (weights[0] > 0).all()

@@ -15,7 +15,7 @@ from cider.modules.dropout import dropout_mask
 
 def tensors(dtype=torch.float64, keys=5):
     generator = torch.Generator().manual_seed(4)
-    shapes = [(2, 3, 4, keys), (2, 3, keys, 6)]
+    shapes = [(2, 3, keys, 4), (2, 3, keys, 6)]  # key by query
     return [
         torch.randn(shape, generator=generator, dtype=dtype, requires_grad=True) for shape in shapes
     ]
@@ -24,8 +24,8 @@ def tensors(dtype=torch.float64, keys=5):
 def test_block_attention_equals_softmax_and_logsumexp():
     scores, values = tensors()
     read, mass, dropped = block_attention(scores, values)
-    torch.testing.assert_close(read.mT, scores.softmax(-1) @ values)
-    torch.testing.assert_close(mass.mT, scores.logsumexp(-1, keepdim=True))
+    torch.testing.assert_close(read.mT, scores.softmax(-2).mT @ values)
+    torch.testing.assert_close(mass, scores.logsumexp(-2, keepdim=True))
     assert dropped is None
 
 
@@ -48,24 +48,24 @@ def test_block_attention_dropout_is_the_dropped_softmax():
     dropped = block_attention(scores, values, dropout=0.4)[2]
     torch.manual_seed(9)
     keep, scale = dropout_mask(scores, 0.4)
-    torch.testing.assert_close(dropped.mT, (scores.softmax(-1) * keep * scale) @ values)
+    torch.testing.assert_close(dropped.mT, (scores.softmax(-2) * keep * scale).mT @ values)
 
 
 def test_block_attention_hidden_keys_get_no_weight_and_no_gradient():
     scores, values = tensors(torch.float32)
     hidden = scores.detach().clone()
-    hidden[..., 2:] = HIDDEN
+    hidden[:, :, 2:] = HIDDEN
     hidden.requires_grad_()
     read, mass, _ = block_attention(hidden, values)
-    torch.testing.assert_close(read.mT, scores[..., :2].softmax(-1) @ values[:, :, :2])
-    torch.testing.assert_close(mass.mT, scores[..., :2].logsumexp(-1, keepdim=True))
+    torch.testing.assert_close(read.mT, scores[:, :, :2].softmax(-2).mT @ values[:, :, :2])
+    torch.testing.assert_close(mass, scores[:, :, :2].logsumexp(-2, keepdim=True))
     (read.sum() + mass.sum()).backward()
-    assert hidden.grad[..., 2:].abs().max() < 1e-15
+    assert hidden.grad[:, :, 2:].abs().max() < 1e-15
 
 
 def test_block_attention_with_nothing_but_hidden_keys_is_finite():
     _, values = tensors(torch.float32)
-    scores = torch.full((2, 3, 4, 5), HIDDEN, requires_grad=True)
+    scores = torch.full((2, 3, 5, 4), HIDDEN, requires_grad=True)
     read, mass, _ = block_attention(scores, values)
     (read.sum() + mass.mul(0).sum()).backward()
     assert torch.isfinite(read).all()
@@ -76,9 +76,9 @@ def test_block_attention_with_nothing_but_hidden_keys_is_finite():
 def test_block_attention_does_not_depend_on_the_level_of_the_scores(shift):
     scores, values = tensors(torch.float32)
     read, mass, _ = block_attention(scores + shift, values)
-    torch.testing.assert_close(read.mT, scores.softmax(-1) @ values, rtol=1e-4, atol=1e-4)
-    expected = scores.logsumexp(-1, keepdim=True)
-    torch.testing.assert_close(mass.mT - shift, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(read.mT, scores.softmax(-2).mT @ values, rtol=1e-4, atol=1e-4)
+    expected = scores.logsumexp(-2, keepdim=True)
+    torch.testing.assert_close(mass - shift, expected, rtol=0, atol=1e-4)
 
 
 def test_attention_divergence_equals_kl_and_passes_gradcheck():
@@ -92,7 +92,7 @@ def test_attention_divergence_equals_kl_and_passes_gradcheck():
 
 
 def test_attention_divergence_of_equal_scores_is_zero_and_hidden_keys_do_not_count():
-    scores, _ = tensors(torch.float32)
+    scores = tensors(torch.float32)[0].detach().mT.clone()
     with torch.no_grad():
         scores[..., 3:] = HIDDEN
         torch.testing.assert_close(attention_divergence(scores, scores), torch.zeros(2, 3, 4))

@@ -5,6 +5,8 @@ The slow twin of ``cider.modules.fusion.CompositeAttention``; it reads that modu
 Shapes: B batch, L fused steps, D width, H heads, K head width, G subsets.
 """
 
+import math
+
 import torch
 from torch.nn import functional as F
 
@@ -17,11 +19,20 @@ def keep_table(lengths):
     return torch.tensor([[owner in subset for owner in owner_L] for subset in SUBSETS])
 
 
+def scores_and_values(projection, x_BLD):
+    """Return scaled scores (B, H, L, L), query by key, and values (B, H, L, K) (Eq. 7)."""
+    q_BHLK, k_BHLK, v_BHLK = (
+        part_BLD.unflatten(-1, (projection.num_heads, -1)).transpose(1, 2)
+        for part_BLD in projection.joint(x_BLD).chunk(3, dim=-1)
+    )
+    return q_BHLK @ k_BHLK.transpose(-1, -2) / math.sqrt(q_BHLK.shape[-1]), v_BHLK
+
+
 def composite_attention(module, x_BLD, lengths, valid_BL=None, dropout=0.0):
     """Return (B, L, D) fused and (B, H, L, L) scores; dropout is of the trimodal subset's weights,
     as published, or of all where the module says so.
     """
-    scores_BHLL, v_BHLK = module.scores(x_BLD, None)
+    scores_BHLL, v_BHLK = scores_and_values(module.scores, x_BLD)
     per_subset = []
     keep_GL = keep_table(lengths).to(x_BLD.device)
     for keep_L, subset, out in zip(keep_GL, SUBSETS, module.subset_out, strict=True):

@@ -17,7 +17,7 @@ class Config:
     """The network of the paper's section III-B; MACI and the losses are configured apart."""
 
     name: ClassVar[str] = "cider"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     """Raised whenever the same configuration would compute other numbers than before."""
 
     layers: int = 2

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from cider.modality import SUBSETS, Modality, PerModality
 from cider.models.interface import (
@@ -175,9 +176,10 @@ class CiderBackbone(Backbone):
     def _project(self, view: View, text_BTF: Tensor) -> dict[Modality, Tensor]:
         """Return projections X (B, S, D) of every modality at its own length (Eq. 3)."""
         inputs = PerModality(text_BTF, view.audio_BSF, view.vision_BSF)
+        # A convolution over one frame is a product with its weight, which needs no transposed copy.
         return {
-            modality: self.projections[modality.value](inputs[modality].transpose(1, 2)).transpose(
-                1, 2
+            modality: F.linear(
+                inputs[modality], self.projections[modality.value].weight.squeeze(-1)
             )
             for modality in Modality
         }
