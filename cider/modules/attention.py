@@ -30,12 +30,30 @@ _LOWEST = -40.0
 # CPU leaves its vectorised exponential (measured: 0.6 ns become 6 to 21 ns each); bounded at -80
 # instead, products with the values are denormal, which slows matrix products as much.
 
+SMALL = 35.0
+"""Scores within this of 0 need no subtraction before the exponential: exp(35) = 2e15, and float32
+holds the sum of any number of such."""
 
-def _exponentials(scores_BHSL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return exp(scores - top) (B, H, S, L), its sum over keys and the top, (B, H, 1, L) each."""
-    top_BH1L = scores_BHSL.amax(dim=-2, keepdim=True)
-    exponent_BHSL = torch.sub(scores_BHSL, top_BH1L).clamp_(min=_LOWEST).exp_()
+_LOWEST_SMALL = -2 * SMALL
+# As above: exp(-70) = 4e-31 vanishes even beside exp(-35), and its products are not denormal.
+
+
+def _exponentials(scores_BHSL: Tensor, *, small: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return exp(scores - top) (B, H, S, L), its sum over keys and the top, (B, H, 1, L) each.
+
+    The top is taken as 0, and returned as None, where scores are ``small``.
+    """
+    top_BH1L = None
+    if small:
+        exponent_BHSL = scores_BHSL.clamp(min=_LOWEST_SMALL).exp_()
+    else:
+        top_BH1L = scores_BHSL.amax(dim=-2, keepdim=True)
+        exponent_BHSL = torch.sub(scores_BHSL, top_BH1L).clamp_(min=_LOWEST).exp_()
     return exponent_BHSL, exponent_BHSL.sum(dim=-2, keepdim=True), top_BH1L
+
+
+def _mass(total_BH1L: Tensor, top_BH1L: Tensor | None) -> Tensor:
+    return total_BH1L.log() if top_BH1L is None else total_BH1L.log().add_(top_BH1L)
 
 
 class _BlockAttention(torch.autograd.Function):
@@ -48,8 +66,9 @@ class _BlockAttention(torch.autograd.Function):
         v_BHSK: Tensor,
         keep_BHSL: Tensor | None,
         scale: float,
+        small: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        exponent_BHSL, total_BH1L, top_BH1L = _exponentials(scores_BHSL)
+        exponent_BHSL, total_BH1L, top_BH1L = _exponentials(scores_BHSL, small=small)
         v_BHKS = v_BHSK.transpose(-1, -2)
         read_BHKL = (v_BHKS @ exponent_BHSL).div_(total_BH1L)
         kept_BHSL = dropped_BHKL = None
@@ -58,7 +77,7 @@ class _BlockAttention(torch.autograd.Function):
             dropped_BHKL = (v_BHKS @ kept_BHSL).mul_(scale / total_BH1L)
         ctx.scale = scale
         ctx.save_for_backward(exponent_BHSL, total_BH1L, v_BHSK, read_BHKL, kept_BHSL, dropped_BHKL)
-        return read_BHKL, top_BH1L + total_BH1L.log(), dropped_BHKL
+        return read_BHKL, _mass(total_BH1L, top_BH1L), dropped_BHKL
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
@@ -78,11 +97,11 @@ class _BlockAttention(torch.autograd.Function):
         scores_grad = (values_BHSJ @ sums_BHJL).mul_(exponent_BHSL)
         if kept_BHSL is not None:
             scores_grad.addcmul_(v_BHSK @ dropped_sums_BHKL, kept_BHSL)
-        return scores_grad, v_grad, None, None
+        return scores_grad, v_grad, None, None, None
 
 
 def block_attention(
-    scores_BHSL: Tensor, v_BHSK: Tensor, dropout: float = 0.0
+    scores_BHSL: Tensor, v_BHSK: Tensor, dropout: float = 0.0, *, small: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return what every query reads from a block of keys, and the block's mass.
 
@@ -90,6 +109,8 @@ def block_attention(
         scores_BHSL: scores before softmax, key by query; ``HIDDEN`` at padded keys.
         v_BHSK: values.
         dropout: share of attention weights dropped for the third result, in [0, 1).
+        small: True promises that all scores but those of padded keys lie within ``SMALL`` of 0.
+            Nothing has to be subtracted from them then, which saves two passes over them.
 
     Returns:
         softmax(scores) V, transposed (B, H, K, L), which merges heads without a copy and keeps
@@ -100,7 +121,7 @@ def block_attention(
     if dropout > 0:
         keep_BHSL, scale = dropout_mask(scores_BHSL, dropout)
     read: tuple[Tensor, Tensor, Tensor | None] = _BlockAttention.apply(  # type: ignore[no-untyped-call]
-        scores_BHSL, v_BHSK, keep_BHSL, scale
+        scores_BHSL, v_BHSK, keep_BHSL, scale, small
     )
     return read
 
@@ -123,8 +144,8 @@ class _AttentionDivergence(torch.autograd.Function):
 
 
 def _weights_and_mass(scores_BHSL: Tensor) -> tuple[Tensor, Tensor]:
-    exponent_BHSL, total_BH1L, top_BH1L = _exponentials(scores_BHSL)
-    return exponent_BHSL.div_(total_BH1L), (top_BH1L + total_BH1L.log()).squeeze(-2)
+    exponent_BHSL, total_BH1L, top_BH1L = _exponentials(scores_BHSL, small=False)
+    return exponent_BHSL.div_(total_BH1L), _mass(total_BH1L, top_BH1L).squeeze(-2)
 
 
 def attention_divergence(scores_BHLS: Tensor, target_BHLS: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cider.modality import SUBSETS, Modality
-from cider.modules.attention import HIDDEN, block_attention
+from cider.modules.attention import HIDDEN, SMALL, block_attention
 from cider.modules.dropout import Dropout
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ class ScoreProjection(nn.Module):
         nn.init.xavier_uniform_(self.joint.weight)
         nn.init.zeros_(self.joint.bias)
 
-    def forward(self, x_BLD: Tensor, valid_BL: BoolTensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x_BLD: Tensor, valid_BL: BoolTensor | None) -> tuple[Tensor, Tensor, bool]:
         """Return scores (B, H, S, L), key by query, and values (B, H, S, K), of all keys S = L.
+
+        The third result is whether the scores of all keys are known to be small, padded ones aside.
 
         Args:
             x_BLD: the sequence.
@@ -66,13 +68,22 @@ class ScoreProjection(nn.Module):
         )
         q_BHLK, k_BHLK, v_BHLK = split_B3HLK.permute(2, 0, 3, 1, 4).unbind(0)
         q_BHLK = q_BHLK / math.sqrt(self.head_width)
+        small = _products_are_small(q_BHLK.detach(), k_BHLK.detach())
         if valid_BL is not None:
             # One more column, 1 times HIDDEN, puts the mask into the product: no pass over B H L L.
             hide_BL = torch.where(valid_BL, 0.0, HIDDEN).to(q_BHLK.dtype)
             hide_BHL1 = hide_BL[:, None, :, None].expand(-1, self.num_heads, -1, 1)
             q_BHLK = F.pad(q_BHLK, (0, 1), value=1.0)
             k_BHLK = torch.cat([k_BHLK, hide_BHL1], dim=-1)
-        return k_BHLK @ q_BHLK.transpose(-1, -2), v_BHLK
+        return k_BHLK @ q_BHLK.transpose(-1, -2), v_BHLK, small
+
+
+def _products_are_small(q_BHLK: Tensor, k_BHLK: Tensor) -> bool:
+    """Return whether no product of a query and a key can leave -SMALL to SMALL (Cauchy-Schwarz)."""
+    if q_BHLK.device.type != "cpu":
+        return False  # the answer would have to be waited for
+    longest = [torch.linalg.vector_norm(x, dim=-1).amax() for x in (q_BHLK, k_BHLK)]
+    return float(longest[0] * longest[1]) <= SMALL
 
 
 class CompositeAttention(nn.Module):
@@ -104,10 +115,10 @@ class CompositeAttention(nn.Module):
             lengths: the three segments' lengths.
             valid_BL: True where a key may be attended to; None lets every key.
         """
-        scores_BHSL, v_BHSK = self.scores(x_BLD, valid_BL)
+        scores_BHSL, v_BHSK, small = self.scores(x_BLD, valid_BL)
         reads = [
             torch.split(read_BHKL.flatten(1, 2), list(lengths), dim=-1)
-            for read_BHKL in self._read_subsets(scores_BHSL, v_BHSK, lengths)
+            for read_BHKL in self._read_subsets(scores_BHSL, v_BHSK, lengths, small=small)
         ]
         fused = []
         for query, subsets in enumerate(SUBSETS_OF):
@@ -117,7 +128,7 @@ class CompositeAttention(nn.Module):
         return torch.cat(fused, dim=-1).transpose(1, 2), scores_BHSL.transpose(-1, -2)
 
     def _read_subsets(
-        self, scores_BHSL: Tensor, v_BHSK: Tensor, lengths: Sequence[int]
+        self, scores_BHSL: Tensor, v_BHSK: Tensor, lengths: Sequence[int], *, small: bool
     ) -> list[Tensor]:
         """Return what every query reads from each of the seven subsets, (B, H, K, L) each."""
         rate = self.dropout if self.training else 0.0
@@ -129,7 +140,7 @@ class CompositeAttention(nn.Module):
                 strict=True,
             )
         )
-        blocks = [block_attention(*pair, rate) for pair in pairs]
+        blocks = [block_attention(*pair, rate, small=small) for pair in pairs]
         plain = [block[0] for block in blocks]
         masses = [block[1] for block in blocks]
         if rate == 0:
@@ -138,7 +149,7 @@ class CompositeAttention(nn.Module):
         reads = [_combine(SUBSETS[0], dropped, masses)]
         for subset in SUBSETS[1:]:
             if self.dropout_all:
-                dropped = [block_attention(*pair, rate)[2] for pair in pairs]  # type: ignore[misc]
+                dropped = [block_attention(*pair, rate, small=small)[2] for pair in pairs]  # type: ignore[misc]
             reads.append(_combine(subset, dropped if self.dropout_all else plain, masses))
         return reads
 
@@ -189,7 +200,7 @@ class PlainAttention(nn.Module):
         """Return the attended sequence (B, L, D) and the scores (B, H, L, L)."""
         if sum(lengths) != x_BLD.shape[1]:
             raise ValueError(f"segment lengths {lengths} do not add up to {x_BLD.shape[1]}")
-        scores_BHSL, v_BHSK = self.scores(x_BLD, valid_BL)
+        scores_BHSL, v_BHSK, _ = self.scores(x_BLD, valid_BL)
         weights_BHSL = self.dropout(scores_BHSL.softmax(dim=-2))
         read_BHKL = v_BHSK.transpose(-1, -2) @ weights_BHSL
         return self.out(read_BHKL.flatten(1, 2).transpose(1, 2)), scores_BHSL.transpose(-1, -2)

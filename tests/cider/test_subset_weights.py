@@ -33,7 +33,7 @@ def content():
 def test_weights_of_the_seven_subsets_rebuild_the_output_of_the_fusion(
     attention, sequence, content
 ):
-    scores_BHSL, v_BHLK = attention.scores(sequence, content)
+    scores_BHSL, v_BHLK, _ = attention.scores(sequence, content)
     scores = scores_BHSL.mT
     reads = {}
     for subset, out in zip(SUBSETS, attention.subset_out, strict=True):

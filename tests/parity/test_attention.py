@@ -29,9 +29,28 @@ def test_block_attention_equals_softmax_and_logsumexp():
     assert dropped is None
 
 
+@pytest.mark.parametrize("level", [-33.0, 0.0, 33.0])
+def test_small_scores_need_no_subtraction(level):
+    scores, values = tensors(torch.float32)
+    hidden = scores.detach() / 2 + level
+    hidden[:, :, 3:] = HIDDEN
+    reads = []
+    for small in (False, True):
+        given = hidden.clone().requires_grad_()
+        read, mass, _ = block_attention(given, values, small=small)
+        (read.square().sum() + mass.sum()).backward()
+        reads.append((read, mass, given.grad))
+    for plain, quick in zip(*reads, strict=True):
+        torch.testing.assert_close(quick, plain)
+
+
 @pytest.mark.parametrize("keys", [1, 5])
 def test_block_attention_passes_gradcheck(keys):
-    assert gradcheck(lambda *given: block_attention(*given)[:2], tensors(keys=keys))
+    for small in (False, True):
+        assert gradcheck(
+            lambda *given: block_attention(*given, small=small)[:2],  # noqa: B023 - called at once
+            tensors(keys=keys),
+        )
 
 
 def test_block_attention_with_dropout_passes_gradcheck():
