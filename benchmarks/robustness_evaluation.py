@@ -5,17 +5,22 @@ counterfactual, in stored order. ``one pass`` is what ``evaluate`` does. Everyth
 validation and the test split and computes rows; what is written is removed before each repetition.
 ``loading per rate`` builds model and store anew for each rate, as the published code does, but
 through this project's mapped store.
-``command`` is the wall time of ``evaluate`` as a user types it, in a process of its own, with the
-encoder that the run has (``--encoder none`` leaves it out within this process alone).
+``published`` predicts in the form of ``tests/reference``, fully padded; per rate it also builds the
+model anew and unpickles the corpus, as the published code does. The pickle has no BERT vectors,
+which published ones have: reading it takes less time than it would.
+``command`` is the wall time of ``evaluate`` as a user types it, in a process of its own; with
+``--encoder none`` the encoder is left out there too (``evaluate_without_encoder.py``).
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +29,12 @@ import measuring
 import numpy as np
 import specs
 from measuring import Report, interleaved, paired_ratio, spread, text_of
+from plain_forms import plain_encoder_in, plain_predict
 
+from cider.data.export import export_corpus
 from cider.training.evaluation import Masks
 from cider_platform.layout import RunFolder
-from cider_platform.runs.assembly import Runtime, resolve
+from cider_platform.runs.assembly import Runtime, batch_source, resolve
 from cider_platform.runs.conditions import conditions_of, full_conditions
 from cider_platform.runs.evaluation import RunEvaluator
 from cider_platform.runs.predictions import Answers
@@ -42,6 +49,7 @@ if TYPE_CHECKING:
 
 PLAIN, SINGLE, RATES, FULL = "plain", "one pass, 1 condition", "one pass, rates", "one pass, full"
 LOOP, LOADING = "plain, rate by rate", "plain, loading per rate"
+PUBLISHED, PUBLISHED_LOOP = "published, 1 condition", "published, loading per rate"
 COMMAND, COMMAND_FULL = "command, 1 condition", "command, full"
 
 
@@ -54,6 +62,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, nargs=3, default=(256, 128, 384), help="of each split")
     parser.add_argument("--memory", type=int, default=512, help="MiB of rows read together")
     parser.add_argument("--no-loops", action="store_true", help="leave out both loops over rates")
+    parser.add_argument("--published", action="store_true", help="time the published form as well")
     parser.add_argument("--commands", action="store_true", help="time the command line as well")
     parser.add_argument("--repetitions", type=int, default=3)
     return parser
@@ -64,7 +73,7 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, root: Path) -> None:
         rows = dict(zip(("train", "valid", "test"), args.rows, strict=True))
-        corpora.write_corpus(root, args, rows)
+        stored = corpora.write_corpus(root, args, rows)
         self.runtime = Runtime(root, root / "results", memory_mib=args.memory)
         spec = resolve(specs.run_spec(args, epochs=1), self.runtime)
         for _ in train_run(spec, self.runtime):
@@ -75,6 +84,8 @@ class Bench:
         rates = np.linspace(0, 1, args.rates).round(6).tolist()
         self.rates = conditions_of(args.protocol, rates)
         self.full = full_conditions("unaligned", rates)
+        self.pickle = root / "corpus.pkl"
+        export_corpus(stored, self.pickle)
 
     def load(self) -> RunEvaluator:
         evaluator = RunEvaluator(self.folder, self.runtime)
@@ -107,14 +118,32 @@ class Bench:
         for condition in self.rates:
             self.plain(self.load(), condition)
 
+    def published(self, evaluator: RunEvaluator, condition: Condition) -> None:
+        run, _ = evaluator._load()
+        spec = replace(run.spec, training=replace(run.spec.training, padding="full"))
+        with plain_encoder_in(run.model):
+            for split in ("valid", "test"):
+                source = batch_source(run.store, spec, split, evaluator.permit)
+                masks = Masks(source, condition, spec.missing, spec.seed)
+                plain_predict(run._assembled.predictor, source, masks)
+
+    def published_loop(self, _: int) -> None:
+        for condition in self.rates:
+            with self.pickle.open("rb") as file:
+                pickle.load(file)
+            self.published(self.load(), condition)
+
     def command(self, *words: str) -> Callable[[int], object]:
+        script = str(Path(__file__).with_name("evaluate_without_encoder.py"))
+        program = [script] if self.leaves_encoder_out else ["-m", "cider_platform"]
+
         def type_it(_: int) -> None:
             self.forget()
             roots = f"{measuring.ROOT}{os.pathsep}{measuring.ROOT / 'platform'}"
             where = [f"--store={self.runtime.store}", f"--results={self.runtime.results}"]
             subprocess.run(
                 [
-                    *(sys.executable, "-m", "cider_platform", "evaluate", self.folder.run_id),
+                    *(sys.executable, *program, "evaluate", self.folder.run_id),
                     *(*words, *where, "--json"),
                 ],
                 env={**os.environ, "PYTHONPATH": roots},
@@ -153,6 +182,11 @@ def measure(args: argparse.Namespace, root: Path) -> dict[str, Any]:
     }
     if not args.no_loops:
         forms |= {LOOP: bench.loop, LOADING: bench.loading}
+    if args.published:
+        forms |= {
+            PUBLISHED: lambda _: bench.published(bench.evaluator, complete[0]),
+            PUBLISHED_LOOP: bench.published_loop,
+        }
     if args.commands:
         forms |= {
             COMMAND: bench.command("--missing", "none"),
@@ -170,10 +204,11 @@ def measure(args: argparse.Namespace, root: Path) -> dict[str, Any]:
         },
         "over_plain": {name: paired_ratio(seconds[name], seconds[PLAIN]) for name in forms},
     }
-    if not args.no_loops:
-        found["over_one_pass_of_rates"] = {
-            name: paired_ratio(seconds[name], seconds[RATES]) for name in (LOOP, LOADING)
-        }
+    found["over_one_pass_of_rates"] = {
+        name: paired_ratio(seconds[name], seconds[RATES])
+        for name in (LOOP, LOADING, PUBLISHED_LOOP)
+        if name in forms
+    }
     return found
 
 
@@ -185,7 +220,7 @@ def main(argv: list[str]) -> None:
     report = Report("robustness_evaluation", args)
     with tempfile.TemporaryDirectory() as folder:
         report.results = found = measure(args, Path(folder))
-    over = found.get("over_one_pass_of_rates", {})
+    over = found["over_one_pass_of_rates"]
     report.table(
         f"{args.rates} rates of {args.protocol}; the full set has "
         f"{found['distinct']['conditions']} conditions: median (min-max)",

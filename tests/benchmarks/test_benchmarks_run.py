@@ -98,10 +98,10 @@ def test_missing_masks_prints_every_protocol(result_of):
 
 
 def test_robustness_evaluation_prints_one_pass_and_the_loops(result_of):
-    options = f"{TINY_RUN} --rows 8 4 4 --rates 3 --repetitions 1"
+    options = f"{TINY_RUN} --rows 8 4 4 --rates 3 --repetitions 1 --published"
     results = result_of("robustness_evaluation", options)["results"]
     assert set(results["over_one_pass_of_rates"]) <= set(results["over_plain"])
-    assert len(results["seconds"]) == 6
+    assert len(results["seconds"]) == 8
     seen = results["distinct"]
     assert (seen["conditions"], seen["views"]) == (3 * 3 + 6, 2 * 15 * 4)
     assert seen["distinct_texts"] <= seen["distinct_views"] < seen["views"]
