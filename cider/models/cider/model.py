@@ -178,11 +178,13 @@ class CiderBackbone(Backbone):
         inputs = PerModality(text_BTF, view.audio_BSF, view.vision_BSF)
         # A convolution over one frame is a product with its weight, which needs no transposed copy.
         return {
-            modality: F.linear(
-                inputs[modality], self.projections[modality.value].weight.squeeze(-1)
-            )
+            modality: F.linear(inputs[modality], self._projection_weight(modality))
             for modality in Modality
         }
+
+    def _projection_weight(self, modality: Modality) -> Tensor:
+        weight_DF1: Tensor = self.projections[modality.value].weight  # type: ignore[assignment]
+        return weight_DF1.squeeze(-1)
 
     def _fuse(
         self, states: PerModality[Tensor], valid: PerModality[BoolTensor], rows: slice | Tensor
