@@ -162,11 +162,14 @@ class Bench:
     def distinct(self) -> dict[str, Any]:
         run, test = self.evaluator._load()
         found = run.predict(test, self.full)
+        plain = run.predict(test, conditions_of("none", []))
         return {
             "conditions": len(self.full),
             "views": 2 * len(self.full) * len(test),
             "distinct_views": found.rows,
             "distinct_texts": found.texts,
+            "tokens": found.tokens,
+            "tokens_of_one_condition": plain.tokens,
             "views_of_one_condition": 2 * len(test),
         }
 
@@ -240,7 +243,8 @@ def main(argv: list[str]) -> None:
     report.note(
         f"Test split under the full set: {seen['views']} views, {seen['distinct_views']} distinct, "
         f"with {seen['distinct_texts']} distinct texts; one condition has "
-        f"{seen['views_of_one_condition']}."
+        f"{seen['views_of_one_condition']}. The encoder reads {seen['tokens']} tokens, "
+        f"{seen['tokens'] / seen['tokens_of_one_condition']:.1f} times those of one condition."
     )
     report.show()
 

@@ -122,6 +122,8 @@ class SplitPredictions:
     """Distinct views that the model read."""
     texts: int
     """Distinct texts that the encoder read."""
+    tokens: int
+    """Tokens of those texts, padding left out."""
 
 
 @torch.no_grad()
@@ -152,7 +154,7 @@ def predict_conditions(
     model.eval()
     digests_MND = np.zeros((len(masks.conditions), len(source), _DIGEST_BYTES), dtype=np.uint8)
     table_KMNC: np.ndarray | None = None
-    rows = texts = done = 0
+    rows = texts = tokens = done = 0
     order_N = _by_length(source) if trims else None
     for batch in source.batches(predictor.batch_size, order_N):
         views = _distinct(predictor, batch, masks.of(batch))
@@ -170,6 +172,7 @@ def predict_conditions(
         table_KMNC[:, :, batch.index_B] = log_probs_RC[views.row_KMB]
         rows += len(views.sample_R)
         texts += len(views.text_XT)
+        tokens += int(batch.complete.valid.text.sum(dim=1).numpy()[views.sample_X].sum())
         done += len(batch.index_B)
         if on_batch is not None:
             on_batch(done, len(source))
@@ -183,6 +186,7 @@ def predict_conditions(
         [hashlib.sha256(digest_ND.tobytes()).hexdigest()[:16] for digest_ND in digests_MND],
         rows,
         texts,
+        tokens,
     )
 
 
@@ -204,6 +208,8 @@ class _Views:
     """A condition whose audio and vision it has."""
     text_XT: np.ndarray
     """int64 token ids of the distinct texts."""
+    sample_X: np.ndarray
+    """Utterance of the batch that each distinct text is a form of."""
     row_KMB: np.ndarray
     """Row of every utterance under every condition, factual and counterfactual."""
     observed: PerModality[np.ndarray]
@@ -223,6 +229,7 @@ def _distinct(predictor: Predictor, batch: Batch, observed: PerModality[np.ndarr
     row_numbers: dict[tuple[int, bytes], int] = {}
     first: list[tuple[int, int, int]] = []
     text_XT: list[np.ndarray] = []
+    sample_X: list[int] = []
     for sample in range(num_samples):
         for number in range(num_conditions):
             text, audio, vision = (mask_MBP[number, sample].tobytes() for mask_MBP in packed)
@@ -233,12 +240,22 @@ def _distinct(predictor: Predictor, batch: Batch, observed: PerModality[np.ndarr
                 text_number = text_numbers.setdefault((sample, text_T.tobytes()), len(text_XT))
                 if text_number == len(text_XT):
                     text_XT.append(text_T)
+                    sample_X.append(sample)
                 row = row_numbers.setdefault((text_number, frames), len(first))
                 if row == len(first):
                     first.append((sample, text_number, number))
                 row_KMB[kind, number, sample] = row
     sample_R, text_R, condition_R = np.array(first).T
-    return _Views(sample_R, text_R, condition_R, np.stack(text_XT), row_KMB, observed, digest_MBD)
+    return _Views(
+        sample_R,
+        text_R,
+        condition_R,
+        np.stack(text_XT),
+        np.array(sample_X),
+        row_KMB,
+        observed,
+        digest_MBD,
+    )
 
 
 def _texts(predictor: Predictor, batch: Batch, observed: PerModality[np.ndarray]) -> np.ndarray:
@@ -313,9 +330,8 @@ def _read(
 
     texts_X, text_R = np.unique(views.text_R[part], return_inverse=True)
     tokens_XT = torch.from_numpy(views.text_XT[texts_X][:, : steps.text]).to(device)
-    sample_X = np.empty(len(texts_X), dtype=np.int64)
-    sample_X[text_R] = sample_R
-    valid_XT: BoolTensor = valid.text[torch.from_numpy(sample_X).to(device)]  # type: ignore[assignment]
+    of_sample_X = torch.from_numpy(views.sample_X[texts_X]).to(device)
+    valid_XT: BoolTensor = valid.text[of_sample_X]  # type: ignore[assignment]
     (states_XTF,) = model.text_encoder.encode([tokens_XT], [valid_XT], padding=not trims)
 
     repeat_R = torch.from_numpy(text_R).to(device)
