@@ -117,7 +117,8 @@ from typer.main import get_command
 heavy = json.loads(sys.argv[1])
 def paths(command, path=()):
     yield path
-    for name, child in getattr(command, "commands", {}).items():
+    for name in getattr(command, "commands", ()):
+        _, child, _ = command.resolve_command(None, [name])
         yield from paths(child, (*path, name))
 found = {}
 for command in list(paths(get_command(app))):

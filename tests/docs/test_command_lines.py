@@ -42,7 +42,7 @@ def fault_of(line: str, *, whole: bool) -> str | None:
         name, *words = words
         if name not in command.commands:
             return f"{name!r} is not one of {', '.join(sorted(command.commands))}"
-        command = command.commands[name]
+        _, command, _ = command.resolve_command(context, [name])
         context = command.make_context(name, [], parent=context, resilient_parsing=True)
     context.resilient_parsing = False  # it let the contexts be made without values; now be strict
     if "--help" in words or hasattr(command, "commands"):

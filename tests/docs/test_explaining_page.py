@@ -6,9 +6,8 @@ import re
 from dataclasses import fields
 
 import pytest
-from typer.main import get_command
 
-from cider_platform.cli import app
+from cider_platform.commands import draw
 from cider_platform.explaining.embedding import EXTRA, Separation
 from cider_platform.explaining.render import MEANINGS
 
@@ -34,6 +33,7 @@ def test_numbers_are_those_of_a_separation(text):
 
 
 def test_every_figure_that_draw_makes_is_listed(text):
-    drawn = get_command(app).commands["draw"].commands
+    drawn = [command.name for command in draw.app.registered_commands]
+    assert drawn
     missing = [name for name in drawn if f"| `cider-platform draw {name}` |" not in text]
     assert not missing
