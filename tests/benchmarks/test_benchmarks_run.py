@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SHARED = ("corpora", "evaluate_without_encoder", "measuring", "plain_forms", "specs")
+SHARED = (
+    "corpora",
+    "evaluate_without_encoder",
+    "measuring",
+    "mmsa_pickles",
+    "plain_forms",
+    "specs",
+)
 TINY_RUN = "--batch-size 4 --layers 1 --heads 2"
 
 
