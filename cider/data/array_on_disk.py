@@ -6,15 +6,17 @@ Shapes: N rows.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from cider.data.file_bytes import open_bytes
+from cider.data.file_bytes import CHUNK_BYTES, open_bytes
 from cider.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -23,21 +25,59 @@ class BytesOnDisk:
     """Bytes of a file that were passed over."""
 
     path: Path
+    """The user's file, for messages."""
     offset: int
     size: int
+    file: IO[bytes] | None = None
+    """Where they are if not in the user's file: a temporary one (``cider/data/spool.py``)."""
+
+    def fill(self, buffer: memoryview, start: int) -> None:
+        """Read as many bytes as ``buffer`` has, from byte ``start`` of these on.
+
+        Raises:
+            StoreError: if the file has become shorter, or can no longer be read.
+        """
+        done, first = 0, self.offset + start
+        try:
+            if self.file is not None:
+                while done < len(buffer) and (
+                    count := self._read_kept(buffer[done:], first + done)
+                ):
+                    done += count
+            else:
+                with open_bytes(self.path) as file:
+                    file.seek(first)
+                    while done < len(buffer) and (count := file.readinto(buffer[done:])):
+                        done += count
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be read: {error.strerror}") from error
+        if done < len(buffer):
+            raise StoreError(f"{self.path} became shorter while it was read; copy it again")
+
+    def _read_kept(self, buffer: memoryview, offset: int) -> int:
+        assert self.file is not None
+        return os.preadv(self.file.fileno(), [buffer[:CHUNK_BYTES]], offset)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield them in order, a chunk at a time."""
+        for start in range(0, self.size, CHUNK_BYTES):
+            chunk = bytearray(min(CHUNK_BYTES, self.size - start))
+            self.fill(memoryview(chunk), start)
+            yield bytes(chunk)
 
     def read(self) -> bytes:
         """Return them."""
-        return ArrayOnDisk(self.path, self.offset, np.dtype(np.uint8), (self.size,))[:].tobytes()
+        data = bytearray(self.size)
+        self.fill(memoryview(data), 0)
+        return bytes(data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayOnDisk:
     """Numbers in C order somewhere in a file, with the attributes of an array that describe it."""
 
-    path: Path
-    offset: int
-    """Where in the file its first byte is."""
+    held: BytesOnDisk
+    """As many bytes as all its numbers have."""
     dtype: np.dtype
     shape: tuple[int, ...]
     """At least one dimension."""
@@ -65,18 +105,8 @@ class ArrayOnDisk:
         if step != 1:
             raise ValueError(f"rows on disk are read one after the other, got a step of {step}")
         array = np.empty((max(stop - start, 0), *self.shape[1:]), self.dtype)
-        buffer = memoryview(array.reshape(-1).view(np.uint8).data)
         row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
-        done = 0
-        with open_bytes(self.path) as file:
-            try:
-                file.seek(self.offset + start * row_bytes)
-                while done < len(buffer) and (count := file.readinto(buffer[done:])):
-                    done += count
-            except OSError as error:
-                raise StoreError(f"{self.path} cannot be read: {error.strerror}") from error
-        if done < len(buffer):
-            raise StoreError(f"{self.path} became shorter while it was read; copy it again")
+        self.held.fill(memoryview(array.reshape(-1).view(np.uint8).data), start * row_bytes)
         return array
 
 

@@ -2,22 +2,23 @@
 
 Values are repaired as the published code does for -inf: what is not finite becomes 0. Frames beyond
 an utterance's length are not stored. Both are counted in the manifest. Memory: one batch of rows,
-and what is not frames; the arrays of a compressed file, or of one in protocols 0 to 2, are held
-whole.
+and what is not frames; arrays in Fortran order and those of a pickle in protocol 0 are held whole.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cider.data.background_hash import hashed_meanwhile
 from cider.data.cleaning import content_lengths, cut_frames
 from cider.data.datasets import refuse_reserved_name
-from cider.data.hashing import file_sha256
+from cider.data.file_bytes import regular_file_size
 from cider.data.import_report import (
     ImportResult,
     cleaning_notes,
@@ -27,11 +28,13 @@ from cider.data.import_report import (
 from cider.data.mmsa import MmsaSplit, find_splits, ignored_keys, read_split
 from cider.data.safe_pickle import read_pickle
 from cider.data.schema import BERT_BASE_UNCASED, FRAME_MODALITIES, StoreKey
+from cider.data.spool import Spool
 from cider.data.writer import StoreWriter, refuse_stored
 from cider.errors import StoreError, UsageError
 from cider.spec import SPLITS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cider.data.import_plan import ImportFile
@@ -47,6 +50,18 @@ ROWS_AT_ONCE = 64
 """Rows that are held with their padding."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Hash:
+    """A file that is being hashed."""
+
+    facts: dict[str, Any]
+    """What the manifest says of it."""
+    wait: Callable[[], str]
+
+    def tell(self) -> None:
+        self.facts["sha256"] = self.wait()
+
+
 @dataclass(slots=True)
 class _Corpus:
     """The checked splits of one import, before anything is written."""
@@ -54,6 +69,8 @@ class _Corpus:
     splits: dict[str, MmsaSplit]
     source: dict[str, Any]
     notes: list[str]
+    hashes: list[_Hash]
+    """What will be known of the source's files when they are hashed."""
 
 
 def import_pickle(
@@ -84,32 +101,37 @@ def import_pickle(
     refuse_reserved_name(dataset)
     if file.alignment is not None:  # Known before the file is read: refuse early.
         refuse_stored(root, _key(dataset, file.alignment, distribution, file), overwrite)
-    corpus = _read(file, progress)
-    alignment = _alignment(file, corpus, distribution)
-    widths = _widths(corpus.splits)
-    padded = {split: corpus.splits[split].padded_lengths for split in SPLITS}
-    cleaned: dict[str, dict[str, int]] = {}
-    key = _key(dataset, alignment, distribution, file)
-    shared = shared_id_warnings(split.ids for split in corpus.splits.values())
-    writer = StoreWriter(
-        root,
-        key,
-        tokenizer=BERT_BASE_UNCASED,
-        widths=widths,
-        max_lengths=padded["train"],
-        split_max_lengths={s: padded[s] for s in SPLITS if padded[s] != padded["train"]},
-        source=corpus.source,
-        default_encoder=BERT_BASE_UNCASED.name,
-        overwrite=overwrite,
-        cleaned=cleaned,
-        dtype=dtype,
-    )
-    with writer:
-        for split in SPLITS:
-            cleaned[split] = _write(writer, split, corpus.splits.pop(split), alignment, progress)
-        manifest = writer.finish()
-    notes = [*corpus.notes, *cleaning_notes(manifest)]
-    return ImportResult(manifest, notes, [*size_warnings(manifest), *shared])
+    with Spool(root) as spool, ExitStack() as hashing:
+        corpus = _read(file, spool, hashing, progress)
+        alignment = _alignment(file, corpus, distribution)
+        widths = _widths(corpus.splits)
+        padded = {split: corpus.splits[split].padded_lengths for split in SPLITS}
+        cleaned: dict[str, dict[str, int]] = {}
+        key = _key(dataset, alignment, distribution, file)
+        shared = shared_id_warnings(split.ids for split in corpus.splits.values())
+        writer = StoreWriter(
+            root,
+            key,
+            tokenizer=BERT_BASE_UNCASED,
+            widths=widths,
+            max_lengths=padded["train"],
+            split_max_lengths={s: padded[s] for s in SPLITS if padded[s] != padded["train"]},
+            source=corpus.source,
+            default_encoder=BERT_BASE_UNCASED.name,
+            overwrite=overwrite,
+            cleaned=cleaned,
+            dtype=dtype,
+        )
+        with writer:
+            for split in SPLITS:
+                cleaned[split] = _write(
+                    writer, split, corpus.splits.pop(split), alignment, progress
+                )
+            for each in corpus.hashes:
+                each.tell()
+            manifest = writer.finish()
+        notes = [*corpus.notes, *cleaning_notes(manifest)]
+        return ImportResult(manifest, notes, [*size_warnings(manifest), *shared])
 
 
 def _key(
@@ -118,23 +140,30 @@ def _key(
     return StoreKey(dataset=dataset, alignment=alignment, distribution=distribution, task=file.task)
 
 
-def _open(path: Path, progress: Progress | None) -> tuple[object, dict[str, Any]]:
+def _open(
+    path: Path, spool: Spool, hashing: ExitStack, progress: Progress | None
+) -> tuple[object, _Hash]:
     """Return what a file holds, and the facts about the file itself."""
-    hashing, reading = (
+    following, reading = (
         None if progress is None else partial(progress, f"{verb} {path.name}")
         for verb in ("hash", "read")
     )
-    sha256 = file_sha256(path, hashing)
-    facts = {"file": path.name, "sha256": sha256, "bytes": path.stat().st_size, "format": "mmsa"}
-    return read_pickle(path, progress=reading, on_disk_from=_ON_DISK_FROM), facts
+    regular_file_size(path)  # Says what is wrong with a path before anything is begun.
+    wait = hashing.enter_context(hashed_meanwhile(path, following))
+    facts = {"file": path.name, "sha256": "", "bytes": path.stat().st_size, "format": "mmsa"}
+    content = read_pickle(path, progress=reading, on_disk_from=_ON_DISK_FROM, spool=spool)
+    return content, _Hash(facts, wait)
 
 
-def _read(file: ImportFile, progress: Progress | None) -> _Corpus:
-    content, facts = _open(file.path, progress)
+def _read(file: ImportFile, spool: Spool, hashing: ExitStack, progress: Progress | None) -> _Corpus:
+    content, hashed = _open(file.path, spool, hashing, progress)
+    facts, hashes = hashed.facts, [hashed]
     found = find_splits(content, file.path.name)
     origin = dict.fromkeys(SPLITS, file.path.name)
     if file.test_from is not None:
-        content, facts["test_from"] = _open(file.test_from, progress)
+        content, hashed = _open(file.test_from, spool, hashing, progress)
+        facts["test_from"] = hashed.facts
+        hashes.append(hashed)
         found["test"] = find_splits(content, file.test_from.name)["test"]
         origin["test"] = file.test_from.name
     splits = {
@@ -148,7 +177,12 @@ def _read(file: ImportFile, progress: Progress | None) -> _Corpus:
     notes = [f"not read: the keys {', '.join(ignored)}"] if ignored else []
     if splits["train"].classes_N is None:
         notes.append("no class labels in the file: classes follow from the regression labels")
-    return _Corpus(splits, facts, notes)
+    if spool.size:
+        notes.append(
+            f"unpacked {spool.size / 2**30:.2f} GiB of arrays into a temporary file in the store, "
+            "which is gone"
+        )
+    return _Corpus(splits, facts, notes, hashes)
 
 
 def _widths(splits: dict[str, MmsaSplit]) -> dict[str, int]:

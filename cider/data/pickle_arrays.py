@@ -99,7 +99,7 @@ def array_on_disk(data: BytesOnDisk, dtype: Any, shape: Any) -> np.ndarray | Arr
     if not isinstance(dtype, np.dtype) or dtype.hasobject:
         raise Refused("takes an array of objects from raw bytes")
     _check_size(shape, dtype, data.size)
-    array = ArrayOnDisk(data.path, data.offset, dtype, shape)
+    array = ArrayOnDisk(data, dtype, shape)
     # Text may have characters that do not exist, which only a look at it tells.
     return checked_text(array[:]) if dtype.kind == "U" else array
 

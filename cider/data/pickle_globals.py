@@ -24,15 +24,17 @@ from cider.data.pickle_arrays import (
 )
 from cider.data.pickle_machine import PickleMachine
 from cider.data.pickle_values import Global, Refused, Unbuilt, check_key, shown
+from cider.data.spool import TextOnDisk
 
 if TYPE_CHECKING:
-    from cider.data.array_on_disk import ArrayOnDisk
+    from cider.data.array_on_disk import ArrayOnDisk, BytesOnDisk
     from cider.data.pickle_source import PickleSource
 
 # Protocols 0 to 2 write the names that Python 2 had.
 _PYTHON_2_MODULES = {"__builtin__": "builtins", "commands": "subprocess", "copy_reg": "copyreg"}
 # The same things under the names of other versions of NumPy and joblib.
 _RENAMED = {"numpy._core.": "numpy.core.", "sklearn.externals.joblib.": "joblib."}
+_LATIN1 = ("latin1", "latin-1")
 _SYSTEM_MODULES = ("posix", "nt")
 
 
@@ -107,17 +109,19 @@ def _resolve_nested(module: str, name: str) -> Global:
     return found
 
 
-def _encode(arguments: tuple[Any, ...]) -> bytes:
+def _encode(arguments: tuple[Any, ...]) -> bytes | BytesOnDisk:
     """Return the bytes that protocols 0 to 2 write as text."""
     text, encoding = arguments
-    if type(text) is not str or encoding not in ("latin1", "latin-1"):
+    if type(text) is TextOnDisk and encoding in _LATIN1:
+        return text.latin1()
+    if type(text) is not str or encoding not in _LATIN1:
         raise Refused(f"calls _codecs.encode with the encoding {shown(encoding)}")
     return text.encode("latin-1")
 
 
 def _bytearray(arguments: tuple[Any, ...]) -> bytearray:
     if len(arguments) == 2:
-        return bytearray(_encode(arguments))
+        return bytearray(as_bytes(_encode(arguments)))
     return bytearray(as_bytes(*arguments)) if arguments else bytearray()
 
 

@@ -151,9 +151,9 @@ class PickleMachine:
             b"S": lambda: self._push(quoted_line(source.line())),
             b"V": lambda: self._push(source.line().decode("raw-unicode-escape")),
             b"U": partial(counted, 1, latin1),
-            b"T": partial(counted, 4, latin1),
+            b"T": partial(self._bytes, 4, lambda size: latin1(source.take(size))),
             b"\x8c": partial(counted, 1, utf8),
-            b"X": partial(counted, 4, utf8),
+            b"X": self._text,
             b"\x8d": partial(counted, 8, utf8),
             b"C": partial(self._bytes, 1, source.take),
             b"B": partial(self._bytes, 4, source.take),
@@ -170,9 +170,14 @@ class PickleMachine:
     def _counted(self, width: int, decode: Callable[[bytes], str]) -> None:
         self._stack.append(decode(self._source.take(self._unsigned(width))))
 
-    def _bytes(self, width: int, take: Callable[[int], bytes | bytearray]) -> None:
+    def _bytes(self, width: int, take: Callable[[int], bytes | bytearray | str]) -> None:
         size = self._unsigned(width)
         self._stack.append(self._source.pass_over(size) or take(size))
+
+    def _text(self) -> None:
+        size = self._unsigned(4)
+        # An empty text is false too, but never passed over.
+        self._stack.append(self._source.pass_over_text(size) or utf8(self._source.take(size)))
 
     def _long(self, size: int) -> None:
         if size > MAX_INTEGER_BYTES:

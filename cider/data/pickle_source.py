@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from cider.data.array_on_disk import BytesOnDisk
 from cider.data.file_bytes import CHUNK_BYTES, ChunkReader, open_bytes, regular_file_size
+from cider.data.spool import TextOnDisk
 from cider.errors import StoreError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cider.data.file_bytes import ByteProgress
+    from cider.data.spool import Spool
 
 MAX_EXPANSION = 200
 """Most bytes that one compressed byte may become. Padded feature arrays stay below 50."""
@@ -54,10 +56,11 @@ class PickleSource:
         compressed: True if the limit is the allowance of a compressed file, not a known size.
         on_disk_from: bytes of one instruction that are passed over and stay in the file, from this
             many on; None: never. The position is then a place in the file.
+        spool: takes the bytes that would be passed over and stand in the file in another form.
     """
 
     __slots__ = (
-        "_built", "_compressed", "_limit", "_on_disk_from", "_stream", "path", "position",
+        "_built", "_compressed", "_limit", "_on_disk_from", "_spool", "_stream", "path", "position",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +71,7 @@ class PickleSource:
         *,
         compressed: bool = False,
         on_disk_from: int | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self.path = path
         self.position = 0
@@ -76,6 +80,7 @@ class PickleSource:
         self._limit = limit
         self._compressed = compressed
         self._on_disk_from = on_disk_from
+        self._spool = spool
 
     def take(self, size: int) -> bytes:
         """Return the next ``size`` bytes."""
@@ -88,14 +93,27 @@ class PickleSource:
         return data
 
     def pass_over(self, size: int) -> BytesOnDisk | None:
-        """Leave the next ``size`` bytes in the file if they are many enough, else return None."""
+        """Leave the next ``size`` bytes on disk if they are many enough, else return None."""
         if self._on_disk_from is None or size < self._on_disk_from:
             return None
+        if self._compressed and self._spool is None:
+            return None
         self.require(size)
+        if self._compressed and self._spool is not None:
+            return self._spool.keep(self.path, self._chunks(size), size)
         found = BytesOnDisk(self.path, self.position, size)
         self.position += size
         self._stream.seek(self.position)
         return found
+
+    def pass_over_text(self, size: int) -> TextOnDisk | None:
+        """Do the same with UTF-8 text, if what it stands for can be kept too."""
+        found = None if self._spool is None else self.pass_over(size)
+        return None if found is None or self._spool is None else TextOnDisk(found, self._spool)
+
+    def _chunks(self, size: int) -> Iterator[bytes]:
+        for done in range(0, size, CHUNK_BYTES):
+            yield self.take(min(CHUNK_BYTES, size - done))
 
     def take_mutable(self, size: int) -> bytearray:
         """Return the next ``size`` bytes as a bytearray, which grows only as they arrive."""
@@ -179,14 +197,19 @@ class PickleSource:
 
 @contextmanager
 def open_source(
-    path: Path, progress: ByteProgress | None = None, *, on_disk_from: int | None = None
+    path: Path,
+    progress: ByteProgress | None = None,
+    *,
+    on_disk_from: int | None = None,
+    spool: Spool | None = None,
 ) -> Iterator[PickleSource]:
     """Open a pickle file, compressed (gzip, zlib, bz2, lzma, xz) or not.
 
     Args:
         path: a regular file that is not empty.
         progress: called with the bytes of the file read so far, and its size.
-        on_disk_from: see ``PickleSource``; a compressed file's bytes are never left there.
+        on_disk_from: see ``PickleSource``; a compressed file's bytes are left to ``spool``.
+        spool: see ``PickleSource``.
 
     Raises:
         StoreError: if the file cannot be opened, is empty or is of another kind.
@@ -201,12 +224,14 @@ def open_source(
                 raise StoreError(f"{path} {sentence}")
         decompress = _decompressor(magic)
         if decompress is None:
-            yield PickleSource(file, path, size, on_disk_from=on_disk_from)
+            yield PickleSource(file, path, size, on_disk_from=on_disk_from, spool=spool)
             return
         limit = EXPANSION_FLOOR_BYTES + MAX_EXPANSION * size
         expanded = ChunkReader(decompress(file))
         with io.BufferedReader(expanded, _BUFFER_BYTES) as stream:
-            yield PickleSource(stream, path, limit, compressed=True)
+            yield PickleSource(
+                stream, path, limit, compressed=True, on_disk_from=on_disk_from, spool=spool
+            )
 
 
 def _decompressor(magic: bytes) -> Callable[[BinaryIO], BinaryIO] | None:

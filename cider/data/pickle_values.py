@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cider.data.array_on_disk import BytesOnDisk
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -77,6 +79,8 @@ def built_size(value: object) -> int:
     """Return the bytes or items of a value that a builder may have copied."""
     if isinstance(value, np.ndarray):
         return 0 if value.dtype.hasobject else value.nbytes
+    if isinstance(value, BytesOnDisk):
+        return value.size
     if isinstance(value, (bytes, bytearray, set, frozenset, dict)):
         return len(value)
     return 0

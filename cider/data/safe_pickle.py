@@ -16,6 +16,7 @@ from cider.data.array_on_disk import ArrayOnDisk, BytesOnDisk
 from cider.data.pickle_globals import resolve_plain
 from cider.data.pickle_machine import PickleMachine
 from cider.data.pickle_source import open_source
+from cider.data.spool import TextOnDisk
 from cider.errors import UnsafePickleError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cider.data.file_bytes import ByteProgress
+    from cider.data.spool import Spool
 
 MAX_DEPTH = 100
 """Containers within containers. Feature files have three or four."""
@@ -34,7 +36,11 @@ _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
 
 
 def read_pickle(
-    path: Path, *, progress: ByteProgress | None = None, on_disk_from: int | None = None
+    path: Path,
+    *,
+    progress: ByteProgress | None = None,
+    on_disk_from: int | None = None,
+    spool: Spool | None = None,
 ) -> object:
     """Return the content of a pickle or joblib file, compressed or not.
 
@@ -46,6 +52,8 @@ def read_pickle(
         on_disk_from: arrays of at least this many bytes come as ``ArrayOnDisk`` where they are
             written as raw bytes in C order and the file is not compressed, and take no memory.
             Bytes of that size that belong to no array come as ``BytesOnDisk``.
+        spool: takes arrays of that size where the file is compressed, or has their bytes as text;
+            without it they are held in memory. Text of that size comes as ``TextOnDisk`` then.
 
     Returns:
         dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, bool, None, NumPy
@@ -56,7 +64,7 @@ def read_pickle(
         UnsafePickleError: if the file asks for anything else; nothing in it has been run.
         StoreError: if it is missing, empty, truncated, damaged, of another kind or too large.
     """
-    with open_source(path, progress, on_disk_from=on_disk_from) as source:
+    with open_source(path, progress, on_disk_from=on_disk_from, spool=spool) as source:
         value = PickleMachine(source, resolve_plain).load()
         source.finish()
     _check_content(value, path)
@@ -113,7 +121,7 @@ def _next_container(walk: _Walk, sizes: dict[int, int], path: Path) -> object | 
             if id(child) not in sizes:
                 return child
             walk.size += sizes[id(child)]
-        elif kind in (np.ndarray, ArrayOnDisk, BytesOnDisk) or isinstance(
+        elif kind in (np.ndarray, ArrayOnDisk, BytesOnDisk, TextOnDisk) or isinstance(
             child, (np.generic, np.dtype)
         ):
             walk.size += 1

@@ -77,7 +77,7 @@ class StoreWriter:
             tokenizer: what made the token ids.
             widths: feature width of ``audio`` and ``vision``.
             max_lengths: padded length of ``text``, ``audio`` and ``vision`` in the source.
-            source: file (a name, not a path), format, sha256, bytes.
+            source: file (a name, not a path), format, sha256, bytes; read at ``finish``.
             default_encoder: ``scratch``, a Hugging Face name or a folder.
             synthetic: True for generated data.
             generator: parameters of generated or re-partitioned data.
