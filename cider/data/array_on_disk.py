@@ -109,6 +109,12 @@ class ArrayOnDisk:
         self.held.fill(memoryview(array.reshape(-1).view(np.uint8).data), start * row_bytes)
         return array
 
+    def reshape(self, *shape: int) -> ArrayOnDisk:
+        """Return the same numbers, in the same order, as an array of another shape."""
+        if math.prod(shape) != math.prod(self.shape):
+            raise ValueError(f"{self.shape} cannot be taken as {shape}")
+        return ArrayOnDisk(self.held, self.dtype, shape)
+
 
 def whole(value: object) -> object:
     """Return an array that is on disk as one in memory, and anything else as it is."""

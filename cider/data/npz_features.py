@@ -18,21 +18,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cider.data.array_on_disk import ArrayOnDisk
 from cider.data.cleaning import content_lengths
+from cider.data.npz_member import read_member
 from cider.data.schema import FRAME_MODALITIES
 from cider.errors import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cider.data.spool import Spool
+
+Array = np.ndarray | ArrayOnDisk
+
 _SHARED_LENGTHS = ("lengths", "length")
+_BESIDE = frozenset(
+    {
+        *("id", *_SHARED_LENGTHS),
+        *(f"{name}_{kind}" for name in FRAME_MODALITIES for kind in ("lengths", "offsets")),
+    }
+)
+"""Names of the arrays that are read beside the frames."""
+_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class FrameRows:
     """One modality: utterance ``i`` owns ``frames[start[i] : start[i] + lengths[i]]``."""
 
-    frames: np.ndarray
+    frames: Array
     """(all steps, F), any number type."""
     starts_N: np.ndarray
     lengths_N: np.ndarray
@@ -61,17 +75,21 @@ class NpzFeatures:
     """Arrays that are not read."""
 
 
-def read_npz(path: Path) -> NpzFeatures:
+def read_npz(path: Path, spool: Spool) -> NpzFeatures:
     """Read and check the features of a corpus.
+
+    Args:
+        path: the npz file, compressed or not.
+        spool: takes large arrays of frames, whose rows are then read when they are asked for.
 
     Raises:
         StoreError: if the file is no npz of plain arrays, or an array is not what it should be.
     """
-    arrays = _load(path)
-    missing = [name for name in FRAME_MODALITIES if name not in arrays]
+    frames, arrays, names = _load(path, spool)
+    missing = [name for name in FRAME_MODALITIES if name not in frames]
     if missing:
         raise StoreError(
-            f"{path.name} lacks the array {' and '.join(missing)}; it has {', '.join(arrays)}"
+            f"{path.name} lacks the array {' and '.join(missing)}; it has {', '.join(names)}"
         )
     used = {"id"}
     guessed: list[str] = []
@@ -82,15 +100,15 @@ def read_npz(path: Path) -> NpzFeatures:
         )
         used |= {name, key}
         where = f"{path.name}: {name}"
-        modalities[name] = _rows(arrays[name], arrays.get(key), key, where)
-        if arrays[name].ndim == 3 and not key:
+        modalities[name] = _rows(frames[name], arrays.get(key), key, where)
+        if frames[name].ndim == 3 and not key:
             guessed.append(name)
     ids = _ids(arrays["id"], path) if "id" in arrays else None
-    ignored = sorted(set(arrays) - used)
-    return NpzFeatures(modalities, ids, guessed, ignored)
+    return NpzFeatures(modalities, ids, guessed, sorted(set(names) - used))
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path, spool: Spool) -> tuple[dict[str, Array], dict[str, np.ndarray], list[str]]:
+    """Return the frames by modality, the arrays that describe them, and the names of all arrays."""
     if not path.is_file():
         raise StoreError(f"there is no file {path}; check the path")
     try:
@@ -98,7 +116,13 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise StoreError(f"{path.name} is a single array, not an npz file with several")
-            return {name: archive[name] for name in archive.files}
+            names = archive.files
+            frames = {
+                name: read_member(archive, name, spool, path)
+                for name in names
+                if name in FRAME_MODALITIES
+            }
+            return frames, {name: archive[name] for name in names if name in _BESIDE}, names
     except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "allow_pickle" in reason:
@@ -116,7 +140,7 @@ def _ids(array: np.ndarray, path: Path) -> list[str]:
     return [str(name) for name in names.tolist()]
 
 
-def _rows(array: np.ndarray, steps: np.ndarray | None, key: str, where: str) -> FrameRows:
+def _rows(array: Array, steps: np.ndarray | None, key: str, where: str) -> FrameRows:
     if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or 0 in array.shape:
         raise StoreError(
             f"{where} must be numbers of shape (utterances, width), (utterances, steps, width) or "
@@ -134,21 +158,26 @@ def _rows(array: np.ndarray, steps: np.ndarray | None, key: str, where: str) -> 
     return _ragged(array, steps.astype(np.int64), key, where)
 
 
-def _padded(array: np.ndarray, lengths: np.ndarray | None, key: str, where: str) -> FrameRows:
+def _padded(array: Array, lengths: np.ndarray | None, key: str, where: str) -> FrameRows:
     count, padded, width = array.shape
     if lengths is None:
         # A user's array says no more; an utterance of zeros only keeps one step.
-        lengths = np.maximum(content_lengths(array), 1)
+        parts = [
+            content_lengths(array[start : start + _ROWS_AT_ONCE])
+            for start in range(0, count, _ROWS_AT_ONCE)
+        ]
+        lengths = np.maximum(np.concatenate(parts), 1)
     elif key.endswith("_offsets"):
         raise StoreError(f"{where} is padded, so {key} has no meaning; name its lengths instead")
     elif len(lengths) != count:
         raise StoreError(f"{where}: {len(lengths)} {key} for {count} rows")
     _in_range(lengths, padded, key, where)
     starts_N = np.arange(count) * padded
-    return FrameRows(array.reshape(-1, width), starts_N, lengths.astype(np.int64), padded)
+    steps = array.reshape(count * padded, width)
+    return FrameRows(steps, starts_N, lengths.astype(np.int64), padded)
 
 
-def _ragged(array: np.ndarray, steps: np.ndarray, key: str, where: str) -> FrameRows:
+def _ragged(array: Array, steps: np.ndarray, key: str, where: str) -> FrameRows:
     total = len(array)
     if key.endswith("_offsets"):
         starts_N = steps[:-1] if steps[-1] == total else steps

@@ -20,6 +20,7 @@ from cider.data.labels import LABEL_RANGE
 from cider.data.mmsa import SPLIT_NAMES
 from cider.data.npz_features import NpzFeatures, read_npz
 from cider.data.schema import FRAME_MODALITIES, ROWS_PER_BATCH, StoreKey
+from cider.data.spool import Spool
 from cider.data.tokenizer_source import TextTokenizer, load_tokenizer
 from cider.data.writer import StoreWriter, refuse_stored
 from cider.errors import StoreError
@@ -110,38 +111,39 @@ def import_table(
     refuse_reserved_name(dataset)
     refuse_stored(root, key, overwrite)
     rows, extra = read_table(table)
-    arrays = read_npz(features)
-    order = _match(rows, arrays, table.name, features.name)
-    tokenizer = load_tokenizer(encoder, max_text_length)
-    padded = {name: arrays.modalities[name].padded for name in FRAME_MODALITIES}
-    if alignment == "aligned":
-        padded = dict.fromkeys(FRAME_MODALITIES, max_text_length)
-    cleaned: dict[str, dict[str, int]] = {}
-    writer = StoreWriter(
-        root,
-        key,
-        tokenizer=tokenizer.record,
-        widths={name: arrays.modalities[name].frames.shape[1] for name in FRAME_MODALITIES},
-        max_lengths={"text": max_text_length, **padded},
-        source={
-            "file": table.name,
-            "format": "table",
-            "sha256": file_sha256(table),
-            "bytes": table.stat().st_size,
-            "features": {"file": features.name, "sha256": file_sha256(features)},
-        },
-        default_encoder=tokenizer.encoder,
-        overwrite=overwrite,
-        cleaned=cleaned,
-        dtype=dtype,
-    )
-    corpus = _TableCorpus(rows, order, arrays, tokenizer, max_text_length, alignment)
-    with writer:
-        for split in SPLITS:
-            cleaned[split] = corpus.write(writer, split, progress)
-        manifest = writer.finish()
-    notes = [*_notes(arrays, extra, len(rows)), *cleaning_notes(manifest)]
-    return ImportResult(manifest, notes, size_warnings(manifest))
+    with Spool(root) as spool:
+        arrays = read_npz(features, spool)
+        order = _match(rows, arrays, table.name, features.name)
+        tokenizer = load_tokenizer(encoder, max_text_length)
+        padded = {name: arrays.modalities[name].padded for name in FRAME_MODALITIES}
+        if alignment == "aligned":
+            padded = dict.fromkeys(FRAME_MODALITIES, max_text_length)
+        cleaned: dict[str, dict[str, int]] = {}
+        writer = StoreWriter(
+            root,
+            key,
+            tokenizer=tokenizer.record,
+            widths={name: arrays.modalities[name].frames.shape[1] for name in FRAME_MODALITIES},
+            max_lengths={"text": max_text_length, **padded},
+            source={
+                "file": table.name,
+                "format": "table",
+                "sha256": file_sha256(table),
+                "bytes": table.stat().st_size,
+                "features": {"file": features.name, "sha256": file_sha256(features)},
+            },
+            default_encoder=tokenizer.encoder,
+            overwrite=overwrite,
+            cleaned=cleaned,
+            dtype=dtype,
+        )
+        corpus = _TableCorpus(rows, order, arrays, tokenizer, max_text_length, alignment)
+        with writer:
+            for split in SPLITS:
+                cleaned[split] = corpus.write(writer, split, progress)
+            manifest = writer.finish()
+        notes = [*_notes(arrays, extra, len(rows)), *cleaning_notes(manifest)]
+        return ImportResult(manifest, notes, size_warnings(manifest))
 
 
 @dataclass(frozen=True, slots=True)
