@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,16 +34,19 @@ def options() -> argparse.ArgumentParser:
     parser = measuring.parser(__doc__)
     parser.add_argument("--repetitions", type=int, default=5, help="of every help text")
     parser.add_argument("--searches", type=int, default=3, help="0 leaves them out")
+    parser.add_argument(
+        "--against", type=Path, metavar="CHECKOUT", help="another checkout, whose help takes turns"
+    )
     parser.add_argument("--scale", type=float, default=0.05, help="size of the synthetic corpus")
     return parser
 
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cider_platform", *arguments],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "platform")]),
+            "PYTHONPATH": os.pathsep.join([str(root), str(root / "platform")]),
             "CIDER_STORE": str(folder / "store"),
             "CIDER_RESULTS": str(folder / "results"),
         },
@@ -49,6 +54,32 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=True,
     )
+
+
+def helps(folder: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the seconds of every help text, by its name: as passed, and in the processor."""
+    roots = {"": ROOT} | ({} if args.against is None else {", other checkout": args.against})
+    processor: dict[str, list[float]] = {}
+
+    def call(name: str, arguments: list[str], root: Path) -> None:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command(folder, *arguments, root=root.resolve())
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        processor.setdefault(name, []).append(spent)
+
+    calls = {
+        f"{name}{suffix}": partial(call, f"{name}{suffix}", arguments, root)
+        for name, arguments in HELP.items()
+        for suffix, root in roots.items()
+    }
+    forms = {name: lambda _, made=made: made() for name, made in calls.items()}
+    seconds = interleaved(forms, args.repetitions)
+    # The first call of each does not count.
+    return {
+        name: {"seconds": spread(each), "processor_seconds": spread(processor[name][1:])}
+        for name, each in seconds.items()
+    }
 
 
 def search(folder: Path, args: argparse.Namespace, number: int) -> dict[str, float]:
@@ -68,13 +99,7 @@ def search(folder: Path, args: argparse.Namespace, number: int) -> dict[str, flo
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    calls = {
-        name: lambda _, arguments=arguments: command(folder, *arguments)
-        for name, arguments in HELP.items()
-    }
-    results: dict[str, Any] = {
-        "help": {name: spread(each) for name, each in interleaved(calls, args.repetitions).items()}
-    }
+    results: dict[str, Any] = {"help": helps(folder, args)}
     if args.searches:
         measuring.progress("a search that does not count")
         search(folder, args, 0)
@@ -93,11 +118,16 @@ def main(argv: list[str]) -> None:
     report = Report("startup", args)
     with tempfile.TemporaryDirectory() as folder:
         report.results = measure(args, Path(folder))
-    rows = [[name, text_of(each, 2)] for name, each in report.results["help"].items()]
+    rows = [
+        [name, text_of(each["seconds"], 2), text_of(each["processor_seconds"], 2)]
+        for name, each in report.results["help"].items()
+    ]
     for name, each in report.results.get("search", {}).items():
         label = "until the first training step" if name == "first_step" else "whole command"
-        rows.append([f"tune, one trial of one epoch: {label}", text_of(each, 1)])
-    report.table("Seconds: median (min-max)", ["command", "seconds"], rows)
+        rows.append([f"tune, one trial of one epoch: {label}", text_of(each, 1), ""])
+    report.table(
+        "Seconds: median (min-max)", ["command", "seconds", "of these in the processor"], rows
+    )
     report.show()
 
 

