@@ -15,6 +15,7 @@ import numpy as np
 
 from cider.data.array_on_disk import ArrayOnDisk, BytesOnDisk
 from cider.data.pickle_values import Global, Refused, Unbuilt, shown
+from cider.data.spool import TextOnDisk
 
 if TYPE_CHECKING:
     from cider.data.pickle_source import PickleSource
@@ -174,6 +175,8 @@ def as_bytes(data: object) -> bytes:
     """Return bytes, which Python 2 wrote as a string."""
     if type(data) is str:
         return data.encode("latin-1")
+    if type(data) is TextOnDisk:
+        return data.read().encode("latin-1")
     if type(data) is BytesOnDisk:
         return data.read()
     if type(data) is not bytes:

@@ -86,6 +86,10 @@ class TextOnDisk:
     held: BytesOnDisk
     spool: Spool
 
+    def read(self) -> str:
+        """Return the text."""
+        return self.held.read().decode("utf-8")
+
     def latin1(self) -> BytesOnDisk:
         """Return the bytes that the characters stand for.
 

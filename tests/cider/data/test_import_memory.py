@@ -190,6 +190,22 @@ def test_arrays_that_stand_in_the_file_in_another_form_are_kept_and_then_gone(tm
             found["large"][:]
 
 
+def test_an_array_whose_bytes_are_text_itself_is_read(tmp_path):
+    """Python 2's strings, after somebody loaded them as text and saved them again."""
+    path, array = tmp_path / "array.pkl", np.arange(4000.0).reshape(100, 40)
+    dump({"large": array}, path, "python2")
+    whole = path.read_bytes()
+    raw = array.tobytes()
+    text = raw.decode("latin-1").encode("utf-8")
+    old, new = (code + struct.pack("<I", len(data)) + data for code, data in
+                ((b"T", raw), (b"X", text)))  # fmt: skip
+    assert whole.count(old) == 1
+    path.write_bytes(whole.replace(old, new))
+    with Spool(tmp_path) as spool:
+        found = read_pickle(path, on_disk_from=8000, spool=spool)["large"]
+    np.testing.assert_array_equal(found, array)
+
+
 def test_text_that_stands_for_no_bytes_stays_text_that_was_passed_over(tmp_path):
     path = tmp_path / "text.pkl"
     path.write_bytes(pickle.dumps({"text": "\u03b1" * 9000}, 2))
