@@ -8,6 +8,7 @@ import typer
 
 # typer reads annotations, so these are needed when the module is imported.
 from cider_platform.commands.options import (  # noqa: TC001
+    Address,
     Device,
     Json,
     Kept,
@@ -38,14 +39,7 @@ def evaluate_runs(
     slots: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; default: as many as fit.")
     ] = None,
-    address: Annotated[
-        str,
-        typer.Option(
-            help="A Ray cluster that runs already (auto inside one of its jobs); default: one on "
-            "this machine, for this command alone.",
-            show_default=False,
-        ),
-    ] = "",
+    address: Address = "",
     store: Store = None,
     results: Results = None,
     device: Device = "auto",
@@ -67,7 +61,7 @@ def evaluate_runs(
     )
     from cider_platform.runs.rates import parse_rates
 
-    runtime = build_runtime(store, results, device, 1)
+    runtime = build_runtime(store, results, device, 1, address=address)
     records = select_runs(runtime.results, runs)
     protocols = [each for each in missing.split(",") if each]
     tasks = evaluation_tasks(records, protocols, parse_rates(rates), kept)

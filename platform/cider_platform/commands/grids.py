@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cider.errors import CiderError, UsageError
+from cider.errors import CiderError
 
 # typer reads annotations, so these are needed when the module is imported.
-from cider_platform.commands.options import Json, Results, Store  # noqa: TC001
+from cider_platform.commands.options import Address, Json, Results, Store  # noqa: TC001
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,14 +86,7 @@ def run(
         bool, typer.Option("--retry-failed", help="Take up failed runs too.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")] = False,
-    address: Annotated[
-        str,
-        typer.Option(
-            help="A Ray cluster that runs already (auto inside one of its jobs); default: one on "
-            "this machine, for this command alone.",
-            show_default=False,
-        ),
-    ] = "",
+    address: Address = "",
     device: Annotated[
         str | None,
         typer.Option(help="cpu, cuda or auto; default: the job's.", show_default=False),
@@ -224,7 +217,7 @@ def how_to_run(
     """
     import torch
 
-    from cider_platform.execution.capacity import Slots, choose_slots
+    from cider_platform.execution.capacity import choose_slots, cluster_slots
     from cider_platform.grids.driver import How
     from cider_platform.runs.trial import Runtime
 
@@ -235,14 +228,13 @@ def how_to_run(
         device = "cuda" if on_gpu else "cpu"
     runtime = Runtime(*roots, device, asked.threads)
     if address:
-        if not (slots or asked.slots):
-            raise UsageError(
-                f"how many runs the cluster at {address} carries is not known here; give --slots, "
-                "or slots in [execution]"
-            )
-        share = (asked.gpus_per_run or 1.0) if device == "cuda" else 0.0
-        chosen = Slots(
-            slots=slots or asked.slots or 1, cpus_per_trial=asked.threads, gpus_per_trial=share
+        chosen = cluster_slots(
+            address,
+            device,
+            slots=slots or asked.slots,
+            cpus_per_trial=asked.threads,
+            gpus_per_trial=asked.gpus_per_run,
+            or_in="slots in [execution]",
         )
     else:
         assert runtime.torch_device

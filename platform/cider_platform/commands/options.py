@@ -162,6 +162,15 @@ Device = Annotated[
     str,
     typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU if torch sees one.", rich_help_panel=_RUN),
 ]
+Address = Annotated[
+    str,
+    typer.Option(
+        help="A Ray cluster that runs already (auto on its nodes and inside its jobs); default: "
+        "one on this machine, for this command alone.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
 Threads = Annotated[
     int,
     typer.Option(min=0, help="CPU threads of torch; 0: torch's own choice.", rich_help_panel=_RUN),
@@ -292,18 +301,33 @@ def check_folder(out: Path) -> None:
 
 
 def build_runtime(
-    store: Path | None, results: Path | None, device: str = "auto", threads: int = 0
+    store: Path | None,
+    results: Path | None,
+    device: str = "auto",
+    threads: int = 0,
+    *,
+    address: str = "",
 ) -> Runtime:
-    """Return where and how to run, with absolute folders and a device that is there."""
+    """Return where and how to run, with absolute folders and a device that is there.
+
+    Raises:
+        UsageError: if the device is not there, or a cluster is named and no device: its machines
+            may have GPUs that this one has not.
+    """
     import torch
 
     from cider_platform.roots import results_root, store_root
     from cider_platform.runs.trial import Runtime
 
+    if address and device not in ("cpu", "cuda"):
+        raise UsageError(
+            f"what the machines of the cluster at {address} have is not known here, got --device "
+            f"{device}; give --device cpu or --device cuda"
+        )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     runtime = Runtime(store_root(store), results_root(results), device, threads)
-    assert runtime.torch_device
+    assert address or runtime.torch_device
     return runtime
 
 

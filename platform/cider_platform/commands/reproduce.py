@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 # typer reads annotations, so these are needed when the module is imported.
-from cider_platform.commands.options import Json, Results, Store  # noqa: TC001
+from cider_platform.commands.options import Address, Json, Results, Store  # noqa: TC001
 from cider_platform.report.writers import Format  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -78,14 +78,7 @@ def reproduce(
         int | None, typer.Option(min=1, help="Runs at a time; default: as many as fit.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto: a GPU if there is one.")] = "auto",
-    address: Annotated[
-        str,
-        typer.Option(
-            help="A Ray cluster that runs already; default: one on this machine, for this command "
-            "alone.",
-            show_default=False,
-        ),
-    ] = "",
+    address: Address = "",
     out: Annotated[
         Path | None,
         typer.Option(

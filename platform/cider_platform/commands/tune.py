@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cider.errors import UsageError
+from cider.errors import CiderError, UsageError
 
 # typer reads annotations, so these are needed when the module is imported.
 from cider_platform.commands.options import (
+    Address,
     AlignmentOption,
     BehaviourOption,
     Dataset,
@@ -105,6 +106,7 @@ def tune(
     results: Results = None,
     storage: StorageOption = None,
     device: Device = "auto",
+    address: Address = "",
     log: Log = None,
     json: Json = False,
 ) -> None:
@@ -139,10 +141,14 @@ def tune(
 
     axes, listed = read_space_file(space_file) if space_file is not None else ([], [])
     searched = read_space(space or [], spec, options.set_paths(), axes)
-    runtime = build_runtime(store, results, device, cpus_per_trial)
+    from cider_platform.execution.capacity import choose_slots, cluster_slots, read_auto
+
+    share = read_auto("--gpus-per-trial", gpus_per_trial, float)
+    if address and device == "auto" and share is not None:
+        device = "cuda"
+    runtime = build_runtime(store, results, device, cpus_per_trial, address=address)
     import torch
 
-    from cider_platform.execution.capacity import choose_slots, read_auto
     from cider_platform.runs.trial import resolve
     from cider_platform.search.budget import Budget
     from cider_platform.search.driver import Plan
@@ -152,13 +158,16 @@ def tune(
     from cider_platform.search.search import dataset_defaults
     from cider_platform.search.starts import read_starts, start
 
-    chosen = choose_slots(
-        runtime.device,
-        slots=read_auto("--slots", slots, int),
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=read_auto("--gpus-per-trial", gpus_per_trial, float),
-        num_gpus=torch.cuda.device_count(),
-        workers=workers_per_trial,
+    held: dict[str, Any] = {
+        "slots": read_auto("--slots", slots, int),
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": share,
+        "workers": workers_per_trial,
+    }
+    chosen = (
+        cluster_slots(address, runtime.device, **held)
+        if address
+        else choose_slots(runtime.device, num_gpus=torch.cuda.device_count(), **held)
     )
     if gpu_hours is not None and not chosen.gpus_per_trial:
         raise UsageError(
@@ -189,8 +198,10 @@ def tune(
         slots=chosen,
         progress_timeout=progress_timeout,
     )
-    outcome = _search(plan, runtime, log or [])
-    finals = _rank_finally(plan, outcome, runtime, final_seeds, log or [])
+    outcome = _search(plan, runtime, address, log or [])
+    finals = _rank_finally(plan, outcome, runtime, address, final_seeds, log or [])
+    if address:
+        _test_on_cluster(plan, outcome, finals, runtime, address)
     _conclude(plan, outcome, finals, runtime, as_json=json)
 
 
@@ -201,7 +212,7 @@ def study_name(spec: RunSpec) -> str:
     return "-".join(parts) + ("" if spec.seed == type(spec)().seed else f"-seed{spec.seed}")
 
 
-def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
+def _search(plan: Plan, runtime: Runtime, address: str, log: list[str]) -> Outcome:
     from cider_platform.output import say
     from cider_platform.progress import SearchProgress
     from cider_platform.results import marks
@@ -225,7 +236,9 @@ def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
         epochs=plan.spec.training.epochs,
     )
     with shown as progress:
-        outcome = drive(plan, runtime, train=train, resolve=resolve, listener=progress)
+        outcome = drive(
+            plan, runtime, train=train, resolve=resolve, listener=progress, address=address
+        )
     if outcome.signal_number is not None:
         say(
             f"stopped; study {plan.study} keeps all it has, and the same command continues it from "
@@ -240,7 +253,7 @@ def _search(plan: Plan, runtime: Runtime, log: list[str]) -> Outcome:
 
 
 def _rank_finally(
-    plan: Plan, outcome: Outcome, runtime: Runtime, num_seeds: int, log: list[str]
+    plan: Plan, outcome: Outcome, runtime: Runtime, address: str, num_seeds: int, log: list[str]
 ) -> list[Standing]:
     from cider_platform.search.fresh_seeds import final_plan, finalists, standings
     from cider_platform.search.objectives import directions
@@ -249,12 +262,32 @@ def _rank_finally(
     leading = finalists(outcome.trials, minimise=minimise)
     if not num_seeds or not leading or outcome.used_up:
         return []
-    return standings(leading, _search(final_plan(plan, leading, num_seeds), runtime, log))
+    ranked = _search(final_plan(plan, leading, num_seeds), runtime, address, log)
+    return standings(leading, ranked)
+
+
+def _test_on_cluster(
+    plan: Plan, outcome: Outcome, finals: list[Standing], runtime: Runtime, address: str
+) -> None:
+    """Evaluate what the search ends with where its trials ran: this machine may have no GPU."""
+    from cider_platform.output import say
+    from cider_platform.results import find_run
+    from cider_platform.runs.batch_evaluation import evaluate_tasks, evaluation_tasks, rows_of
+    from cider_platform.search.conclusion import runs_to_test, sealed_rates
+
+    records = [find_run(runtime.results, run) for run in runs_to_test(outcome, finals)]
+    tasks = evaluation_tasks(records, [], sealed_rates(plan.spec))
+    todo = [task for task in tasks if rows_of(runtime.results, task) is None]
+    if todo:
+        failed = evaluate_tasks(todo, runtime, slots=plan.slots.slots, address=address, tell=say)
+        for run, error in failed.items():
+            raise CiderError(f"run {run} could not be evaluated on the cluster: {error}")
 
 
 def _conclude(
     plan: Plan, outcome: Outcome, finals: list[Standing], runtime: Runtime, *, as_json: bool
 ) -> None:
+    from cider_platform.commands.tune_display import print_search
     from cider_platform.output import emit_json, warn
     from cider_platform.search.conclusion import conclude
 
@@ -262,7 +295,7 @@ def _conclude(
     if as_json:
         emit_json("tune", data)
     elif data["best"] is not None:
-        _print(plan, data)
+        print_search(plan, data)
     failures = data["failures"]
     if failures:
         warn(
@@ -270,85 +303,3 @@ def _conclude(
             f"{failures[0]['number']}: {failures[0]['error']}"
         )
         raise typer.Exit(100)
-
-
-def _print(plan: Plan, data: dict[str, Any]) -> None:
-    from cider_platform.output import emit_table, say
-    from cider_platform.tables import evaluation_table, number, seconds, title
-
-    best = data["best"]
-    axes = [str(axis).partition("=") for axis in plan.space]
-    emit_table(
-        ["field", "best", "searched over"],
-        [[path, number(best["params"][path]), values] for path, _, values in axes],
-        title=title("best configuration", best["marks"]),
-        right=["best"],
-    )
-    _print_pareto(data, best["marks"])
-    _print_finals(data, best["marks"])
-    columns, cells = evaluation_table(best["evaluations"])
-    emit_table(
-        columns,
-        cells,
-        title=title("its validation and sealed-test scores", best["marks"]),
-        right=columns[1:],
-    )
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(data["trials"].items()))
-    emit_table(
-        ["fact", "value"],
-        [
-            ["study", data["study"]],
-            [f"selected by {best['selected_on']} {best['metric']}", number(best["score"])],
-            ["run", f"{best['run']} (trial {best['trial']}, epoch {best['epoch']})"],
-            ["run folder", best["folder"]],
-            ["study folder", data["folder"]],
-            ["trials", counts],
-            ["search time", seconds(data["seconds"])],
-        ],
-    )
-    say(f"more missing data: cider-platform evaluate {best['run']} --rates 0:1:0.1")
-
-
-def _print_pareto(data: dict[str, Any], marks: list[str]) -> None:
-    from cider_platform.output import emit_table
-    from cider_platform.tables import number, title
-
-    if data["pareto"]:
-        emit_table(
-            ["trial", *data["objectives"], "run"],
-            [[each["trial"], *map(number, each["values"]), each["run"]] for each in data["pareto"]],
-            title=title("Pareto set: no trial is better in one and worse in none", marks),
-            right=["trial", *data["objectives"]],
-        )
-
-
-def _print_finals(data: dict[str, Any], marks: list[str]) -> None:
-    from cider_platform.output import emit_table
-    from cider_platform.tables import number, title
-
-    if not data["finals"]:
-        return
-    emit_table(
-        ["trial", "seeds", "mean", "sd"],
-        [
-            [each["trial"], len(each["scores"]), number(each["mean"]), number(each["sd"])]
-            for each in data["finals"]
-        ],
-        title=title(f"{data['objectives'][0]} on seeds that were never searched on", marks),
-        right=["trial", "seeds", "mean", "sd"],
-    )
-    metric = data["best"]["metric"]
-    emit_table(
-        ["condition", f"test {metric} mean", "sd", "seeds"],
-        [
-            [
-                f"{row['protocol']} {row['kept'] or number(row['rate'])}",
-                number(row["mean"].get(metric)),
-                number(row["sd"].get(metric)),
-                row["seeds"],
-            ]
-            for row in data["final_tests"]
-        ],
-        title=title("its sealed-test scores on those seeds", marks),
-        right=[f"test {metric} mean", "sd", "seeds"],
-    )

@@ -109,6 +109,41 @@ def choose_slots(
     )
 
 
+def cluster_slots(
+    address: str,
+    device: str,
+    *,
+    slots: int | None,
+    cpus_per_trial: int = 1,
+    gpus_per_trial: float | None = None,
+    workers: int = 1,
+    or_in: str = "",
+) -> Slots:
+    """Return the slots of a cluster that runs already, whose machines are not this one's to count.
+
+    Args:
+        address: of the cluster, for the message.
+        device: ``cpu`` or ``cuda``.
+        slots: trials at a time.
+        cpus_per_trial: cores, and threads, of each worker of a trial.
+        gpus_per_trial: GPUs that one trial takes; None is a whole one for each worker.
+        workers: processes that train one trial together.
+        or_in: where else the number of slots could stand, for the message.
+
+    Raises:
+        UsageError: without ``slots``.
+    """
+    if not slots:
+        raise UsageError(
+            f"how many trainings the cluster at {address} carries is not known here; give --slots"
+            + (f", or {or_in}" if or_in else "")
+        )
+    share = (1.0 * workers if gpus_per_trial is None else gpus_per_trial) if device == "cuda" else 0
+    return Slots(
+        slots=slots, cpus_per_trial=cpus_per_trial, gpus_per_trial=float(share), workers=workers
+    )
+
+
 def read_auto(name: str, text: str, kind: type[Number]) -> Number | None:
     """Return the number an option says, or None for ``auto``.
 

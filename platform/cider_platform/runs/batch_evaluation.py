@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cider.errors import CiderError, NothingMatchedError
-from cider_platform.execution.capacity import Slots, choose_slots
+from cider_platform.execution.capacity import Slots, choose_slots, cluster_slots
 from cider_platform.execution.sessions import choose_folder, cluster_session
 from cider_platform.execution.stalls import DEFAULT_SECONDS
 from cider_platform.grids.tasks import Task
@@ -149,7 +149,6 @@ def evaluate_tasks(
 
 def _slots(runtime: Runtime, slots: int | None, address: str) -> Slots:
     device = runtime.device.partition(":")[0]
-    share = 1.0 if device == "cuda" else 0.0
     if address:
-        return Slots(slots=slots or 1, cpus_per_trial=1, gpus_per_trial=share)
+        return cluster_slots(address, device, slots=slots or 1)
     return choose_slots(device, slots=slots, num_gpus=torch.cuda.device_count())

@@ -26,8 +26,25 @@ if TYPE_CHECKING:
 def sealed_conditions(spec: RunSpec) -> list[Condition]:
     """Return what a finished run is tested on: rate 0, and the rates it was selected at."""
     missing = spec.missing
-    rates = sorted({0.0, *spec.selection.rates})
-    return conditions_of(missing.protocol, rates, missing.kept)
+    return conditions_of(missing.protocol, sealed_rates(spec), missing.kept)
+
+
+def sealed_rates(spec: RunSpec) -> list[float]:
+    """Return the missing rates of ``sealed_conditions``, ascending."""
+    return sorted({0.0, *spec.selection.rates})
+
+
+def runs_to_test(outcome: Outcome, finals: Sequence[Standing] = ()) -> list[str]:
+    """Return the runs that ``conclude`` evaluates on the sealed test split."""
+    found = _winner(outcome, finals)
+    runs = [] if found is None or found.run is None else [found.run]
+    return [*runs, *(finals[0].runs if finals else ())]
+
+
+def _winner(outcome: Outcome, finals: Sequence[Standing]) -> TrialRecord | None:
+    if finals:
+        return next(trial for trial in outcome.trials if trial.number == finals[0].trial)
+    return best(outcome.trials, minimise=directions(outcome.objectives)[0] == "minimize")
 
 
 def conclude(outcome: Outcome, runtime: Runtime, finals: Sequence[Standing] = ()) -> dict[str, Any]:
@@ -42,10 +59,7 @@ def conclude(outcome: Outcome, runtime: Runtime, finals: Sequence[Standing] = ()
     Returns:
         What ``tune --json`` prints under ``data``; ``best`` is None if no trial is complete.
     """
-    minimise = directions(outcome.objectives)[0] == "minimize"
-    found = best(outcome.trials, minimise=minimise)
-    if finals:
-        found = next(trial for trial in outcome.trials if trial.number == finals[0].trial)
+    found = _winner(outcome, finals)
     data: dict[str, Any] = {
         "study": outcome.study.name,
         "folder": str(outcome.study.root),
