@@ -28,6 +28,8 @@ class Entry:
     """``module:attribute`` of a function, or of a ``typer.Typer`` that groups several."""
     help: str
     """First paragraph of the command's own help."""
+    panel: str
+    """Heading under which the group's help has it."""
 
 
 def load(entry: Entry) -> Any:  # noqa: ANN401 - typer does not export the class of its commands
@@ -36,9 +38,9 @@ def load(entry: Entry) -> Any:  # noqa: ANN401 - typer does not export the class
     found = getattr(import_module(module), attribute)
     holder = typer.Typer()
     if isinstance(found, typer.Typer):
-        holder.add_typer(found, name=entry.name)
+        holder.add_typer(found, name=entry.name, rich_help_panel=entry.panel)
     else:
-        holder.command(entry.name)(found)
+        holder.command(entry.name, rich_help_panel=entry.panel)(found)
     return get_group(holder).commands[entry.name]
 
 
@@ -50,7 +52,8 @@ def lazy_group(entries: Iterable[Entry]) -> type[TyperGroup]:
         def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - typer's own
             super().__init__(**attributes)
             self.commands = {
-                name: TyperCommand(name, help=entry.help) for name, entry in table.items()
+                name: TyperCommand(name, help=entry.help, rich_help_panel=entry.panel)
+                for name, entry in table.items()
             }
 
         def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
