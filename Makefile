@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 
-.PHONY: help run test lint architecture slow chaos cluster wheel-check clean
+.PHONY: help run test long lint architecture slow chaos cluster wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ## ' Makefile | sed -e 's/:.*  ## /\t/' | expand -t 16
@@ -34,6 +34,15 @@ chaos: $(VENV)/dev.stamp  ## kill workers, drivers and Ray, fill disks; half an 
 
 cluster: $(VENV)/dev.stamp  ## a real Ray cluster on this machine (root, sshd, rsync, ip); about 5 minutes
 	$(BIN)/python -m pytest -m cluster tests/cluster
+
+# Of `slow` and `chaos` what a change is most likely to break, and all of `cluster`.
+LONG := tests/chaos/test_grid_kills.py tests/chaos/test_faults.py tests/cluster \
+	tests/cider_platform/submission/test_submit_real.py \
+	tests/cider_platform/search/test_tune_cluster.py \
+	tests/slow/test_searches_on_ray.py tests/slow/test_null_calibration.py
+
+long: $(VENV)/dev.stamp  ## kills, faults, clusters, submissions and searches for real; about half an hour
+	$(BIN)/python -m pytest -m "slow or chaos or cluster" $(LONG)
 
 wheel-check: $(VENV)/dev.stamp  ## build a wheel, install it apart, run it from another folder
 	$(BIN)/python -m pytest tests/architecture/test_wheel.py

@@ -56,9 +56,18 @@ def test_test_command_installs_with_constraints_and_checks_style_types_and_behav
         assert f"{tool}\n" in commands
 
 
-def test_continuous_integration_calls_exactly_the_test_command(readme, root: Path):
+def test_continuous_integration_calls_the_test_command_and_the_long_one_alone(readme, root: Path):
     script = (root / ".ci" / "run").read_text(encoding="utf-8")
     commands = [line for line in script.splitlines() if line and not line.startswith("#")]
     assert commands[0] == "set -euo pipefail"
     assert commands[1].startswith("cd ")
-    assert commands[2:] == [_marked(readme, "test")]
+    assert commands[2:] == [_marked(readme, "test"), "make long"]
+    assert "`make long`" in readme
+
+
+def test_long_command_names_test_files_that_are_there(root: Path):
+    (line,) = [line for line in _dry_run(root, "make long").splitlines() if "-m pytest" in line]
+    assert '-m "slow or chaos or cluster"' in line
+    named = re.findall(r"tests/\S+", line)
+    assert len(named) >= 5
+    assert all((root / each).exists() for each in named)

@@ -234,7 +234,8 @@ def test_twenty_grids_at_once_keep_the_cap_and_none_is_lost(place):
     assert sorted(each["name"] for each in found) == sorted(names)
     assert {each["state"] for each in found} == {"SUCCEEDED"}
     assert most == 2
-    epochs = {len((each / "epochs.jsonl").read_text().splitlines()) for each in runs.iterdir()}
+    # A run of another test here, stopped before its first epoch ended, has no such file.
+    epochs = {len(each.read_text().splitlines()) for each in runs.glob("*/epochs.jsonl")}
     assert epochs >= set(range(1, 21))
 
 
