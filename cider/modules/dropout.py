@@ -27,7 +27,7 @@ class Dropout(nn.Module):
         if not self.training or self.p == 0:
             return x
         keep, scale = dropout_mask(x, self.p)
-        return x * keep.to(x.dtype).mul_(scale)
+        return x * scaled_mask(keep, scale, x.dtype)
 
     def extra_repr(self) -> str:
         """Return what the printed module shows."""
@@ -42,7 +42,21 @@ def dropout_mask(like: Tensor, dropout: float) -> tuple[Tensor, float]:
     """
     if like.device.type != "cpu":
         return torch.rand_like(like) >= dropout, 1.0 / (1.0 - dropout)
-    dropped = round(dropout * 2**16)
     words = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    keep = words.view(torch.int16)[: like.numel()] >= dropped - 2**15
-    return keep.view(like.shape), 2**16 / (2**16 - dropped)
+    keep = words.view(torch.int16)[: like.numel()] >= _dropped(dropout) - 2**15
+    return keep.view(like.shape), dropout_scale(dropout)
+
+
+def dropout_scale(dropout: float) -> float:
+    """Return the scale of what is kept on the CPU, as ``dropout_mask`` does."""
+    return 2**16 / (2**16 - _dropped(dropout))
+
+
+def scaled_mask(keep: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+    """Return what to multiply by: ``scale`` where kept, otherwise 0."""
+    return keep.to(dtype).mul_(scale)
+
+
+def _dropped(dropout: float) -> int:
+    """Return how many of 2^16 draws drop an element."""
+    return round(dropout * 2**16)
