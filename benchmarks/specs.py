@@ -14,6 +14,7 @@ from corpora import DATASET
 from torch import nn
 
 from cider.models.cider.config import Config
+from cider.modules.text_cache import TextCache
 from cider.spec import DataConfig, RunSpec, SelectionConfig, TextEncoderConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -74,3 +75,4 @@ def leave_encoder_out(model: EmotionModel) -> None:
     """Replace the text encoder by a look-up of the same width; call it before the optimiser."""
     encoder = model.text_encoder
     encoder.backbone = _LookUp(encoder.vocabulary_size, encoder.width)
+    encoder.cache = TextCache(0)  # to look up what is kept is no cheaper than to look up

@@ -44,14 +44,20 @@ class EmotionModel(nn.Module):
         text_BTF = self.text_encoder(view.token_ids_BT, view.valid.text)
         return self.read(view, text_BTF, reconstruct=reconstruct)
 
-    def encode(self, views: Sequence[View]) -> list[Tensor]:
+    def encode(self, views: Sequence[View], *, recurring: bool = False) -> list[Tensor]:
         """Return the text states (B, T, F) of several views, which may be padded differently.
 
         A model that reads no padding gets states of zeros there, without any work on it.
+
+        Args:
+            views: what the model sees.
+            recurring: True if the same texts will be read again, see ``TextEncoder.encode``.
         """
         token_ids = [view.token_ids_BT for view in views]
         valid = [view.valid.text for view in views]
-        return self.text_encoder.encode(token_ids, valid, padding=self.backbone.reads_padding)
+        return self.text_encoder.encode(
+            token_ids, valid, padding=self.backbone.reads_padding, recurring=recurring
+        )
 
     def read(self, view: View, text_BTF: Tensor, *, reconstruct: bool = True) -> ModelOutput:
         """Return what ``forward`` does for a view whose text is encoded."""

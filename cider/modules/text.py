@@ -12,6 +12,7 @@ import hashlib
 import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +22,10 @@ from torch import nn
 from cider.errors import StoreError, UsageError
 from cider.modules.dropout import Dropout
 from cider.modules.packed_text import can_pack, packed_states
+from cider.modules.text_cache import DEFAULT_MIB, TextCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import BoolTensor, Tensor
 
@@ -41,16 +43,23 @@ class TextEncoder(nn.Module):
         backbone: a Hugging Face encoder whose output has ``last_hidden_state``.
         fine_tune: False freezes the weights and keeps the encoder in evaluation mode.
         precision: of its products, ``float32`` or ``bfloat16``; weights and states are float32.
+        cache_mib: memory in MiB for what a frozen encoder says of texts that come again; 0: none.
     """
 
     def __init__(
-        self, backbone: nn.Module, *, fine_tune: bool, precision: Precision = "float32"
+        self,
+        backbone: nn.Module,
+        *,
+        fine_tune: bool,
+        precision: Precision = "float32",
+        cache_mib: int = DEFAULT_MIB,
     ) -> None:
         super().__init__()
         _cheapen_dropout(backbone)
         self.backbone = backbone
         self.fine_tune = fine_tune
         self.precision = precision
+        self.cache = TextCache(cache_mib)
         if not fine_tune:
             self.requires_grad_(False)
 
@@ -69,6 +78,15 @@ class TextEncoder(nn.Module):
         super().train(mode and self.fine_tune)
         return self
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TextEncoder:
+        self.cache.clear()  # they lie on another device now, or have another type
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], *rest: Any) -> None:  # noqa: ANN401 - torch's signature
+        self.cache.clear()  # they are another encoder's now
+        super()._load_from_state_dict(state_dict, *rest)  # type: ignore[no-untyped-call]
+
     def forward(self, token_ids_BT: Tensor, valid_BT: BoolTensor) -> Tensor:
         """Return (B, T, F); tokens attend to valid tokens only."""
         with self._products(token_ids_BT.device):
@@ -77,7 +95,12 @@ class TextEncoder(nn.Module):
         return states_BTF.float() if self.precision == "bfloat16" else states_BTF
 
     def encode(
-        self, token_ids: Sequence[Tensor], valid: Sequence[BoolTensor], *, padding: bool
+        self,
+        token_ids: Sequence[Tensor],
+        valid: Sequence[BoolTensor],
+        *,
+        padding: bool,
+        recurring: bool = False,
     ) -> list[Tensor]:
         """Return (R, T, F) for each of several groups of texts, padded to lengths of their own.
 
@@ -85,7 +108,11 @@ class TextEncoder(nn.Module):
             token_ids: (R, T) per group.
             valid: (R, T) per group, True at tokens that are not padding.
             padding: True if somebody reads the states at padding; otherwise they may be zeros.
+            recurring: True if these very texts will be read again: what a frozen encoder says of
+                them is kept, and not computed again.
         """
+        if recurring and not padding and not self.fine_tune and self.cache.limit_mib > 0:
+            return self.cache.states(partial(self.encode, padding=False), token_ids, valid)
         if not padding and can_pack(self.backbone):
             with self._products(token_ids[0].device):
                 states = packed_states(self.backbone, token_ids, valid)
@@ -172,7 +199,11 @@ def load_pretrained(source: str) -> nn.Module:
 
 
 def build_text_encoder(
-    config: TextEncoderConfig, vocabulary_size: int, max_length: int
+    config: TextEncoderConfig,
+    vocabulary_size: int,
+    max_length: int,
+    *,
+    cache_mib: int = DEFAULT_MIB,
 ) -> TextEncoder:
     """Return the encoder a configuration asks for.
 
@@ -180,6 +211,7 @@ def build_text_encoder(
         config: a resolved configuration: ``source`` is not empty.
         vocabulary_size: size of the vocabulary the corpus's token ids come from.
         max_length: longest token sequence of the corpus.
+        cache_mib: memory in MiB for states of recurring texts, if it is frozen.
 
     Raises:
         UsageError: if the encoder's vocabulary is smaller than the corpus's.
@@ -189,7 +221,9 @@ def build_text_encoder(
         model = build_from_scratch(config, vocabulary_size, max_length)
     else:
         model = load_pretrained(config.source)
-    encoder = TextEncoder(model, fine_tune=config.fine_tune, precision=config.precision)
+    encoder = TextEncoder(
+        model, fine_tune=config.fine_tune, precision=config.precision, cache_mib=cache_mib
+    )
     if encoder.vocabulary_size < vocabulary_size:
         raise UsageError(
             f"the text encoder {config.source!r} knows {encoder.vocabulary_size} tokens, the "

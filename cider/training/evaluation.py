@@ -121,8 +121,14 @@ class Predictor:
         self.workers = workers
 
     @torch.no_grad()
-    def predict(self, source: BatchSource, masks: Masks) -> Predictions:
-        """Return predictions for every utterance; the model's mode is put back afterwards."""
+    def predict(self, source: BatchSource, masks: Masks, *, recurring: bool = False) -> Predictions:
+        """Return predictions for every utterance; the model's mode is put back afterwards.
+
+        Args:
+            source: the split.
+            masks: what is observed of it.
+            recurring: True if the same is asked again, after another epoch of training.
+        """
         was_training = self.model.training
         self.model.eval()
         index: list[np.ndarray] = []
@@ -136,7 +142,7 @@ class Predictor:
                 self.token_ids,
             )
             index.append(cpu_batch.index_B)
-            tables.append(self._log_probs(view))
+            tables.append(self._log_probs(view, recurring=recurring))
         self.model.train(was_training)
         found = [
             self.workers.gather([tables_K[kind] for tables_K in tables], index, len(source)).numpy()
@@ -144,7 +150,7 @@ class Predictor:
         ]
         return Predictions(found[0], found[1] if len(found) > 1 else None)
 
-    def _log_probs(self, view: View) -> list[torch.Tensor]:
+    def _log_probs(self, view: View, *, recurring: bool) -> list[torch.Tensor]:
         """Return float64 log-probabilities (B, C) of a view and, if asked for, its counterfactual.
 
         Where the model reads no padding, utterances of similar length are read together without it.
@@ -160,7 +166,8 @@ class Predictor:
             kinds.append(
                 [counterfactual_view(part, self.kept_words, self.token_ids) for part in parts]
             )
-        states = iter(self.model.encode([part for kind in kinds for part in kind]))
+        texts = [part for kind in kinds for part in kind]
+        states = iter(self.model.encode(texts, recurring=recurring))
         found = []
         for kind in kinds:
             log_probs_BC = torch.cat(

@@ -21,6 +21,7 @@ from cider.training.evaluation import (
     as_bool,
     select_tau,
 )
+from cider.training.texts import read_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,6 +146,7 @@ class Trainer:
     def epochs(self, progress: Progress) -> Iterator[tuple[EpochResult, Progress]]:
         """Yield a result after every epoch until the last one, or until patience runs out."""
         training = self.spec.training
+        read_texts(self.update.model, self.train, self.device)
         while (
             progress.epoch < training.epochs
             and progress.epoch - progress.best_epoch < training.patience
@@ -260,7 +262,10 @@ class Trainer:
         """
         spec = self.spec
         assert source.labels_N is not None
-        predictions = [self.predictor.predict(source, masks) for masks in self.masks[id(source)]]
+        predictions = [
+            self.predictor.predict(source, masks, recurring=True)
+            for masks in self.masks[id(source)]
+        ]
         # The last update may have broken the weights: an argmax over NaN would still give a score.
         if any(np.isnan(each.log_probs_NC).any() for each in predictions):
             raise TrainingError(

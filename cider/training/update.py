@@ -84,7 +84,7 @@ class TwoStepUpdate:
         self, groups: list[Group], targets: list[ModelOutput]
     ) -> Iterator[dict[str, Tensor]]:
         """Yield the loss of every group's complete view, and append what step 2 compares with."""
-        texts = _EncodedTexts(self.model, [group.view for group in groups])
+        texts = _EncodedTexts(self.model, [group.view for group in groups], recurring=True)
         for group, text_RTF in zip(groups, texts.leaves, strict=True):
             output = self.model.read(group.view, text_RTF, reconstruct=False)
             assert output.log_probs_BC is not None
@@ -97,7 +97,7 @@ class TwoStepUpdate:
     ) -> Iterator[dict[str, Tensor]]:
         """Yield the loss terms of every group's incomplete view."""
         views = [incomplete_view(group.view, group.observed, self.token_ids) for group in groups]
-        texts = _EncodedTexts(self.model, views)
+        texts = _EncodedTexts(self.model, views, recurring=False)
         for group, view, text_RTF, complete in zip(
             groups, views, texts.leaves, targets, strict=True
         ):
@@ -137,8 +137,8 @@ class TwoStepUpdate:
 class _EncodedTexts:
     """The texts of all groups, encoded together; their gradients gather until ``backward``."""
 
-    def __init__(self, model: EmotionModel, views: list[View]) -> None:
-        self._states = model.encode(views)
+    def __init__(self, model: EmotionModel, views: list[View], *, recurring: bool) -> None:
+        self._states = model.encode(views, recurring=recurring)
         self.leaves = [
             states_RTF.detach().requires_grad_(states_RTF.requires_grad)
             for states_RTF in self._states

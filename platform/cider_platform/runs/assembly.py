@@ -27,6 +27,7 @@ from cider.modality import PerModality
 from cider.models.emotion import EmotionModel, build_head
 from cider.models.interface import InputShapes
 from cider.modules.text import SCRATCH, TextEncoder, build_text_encoder
+from cider.modules.text_cache import DEFAULT_MIB as TEXT_CACHE_MIB
 from cider.seeding import torch_seed
 from cider.training.evaluation import Predictor
 from cider.training.optim import build_optimizer
@@ -61,6 +62,8 @@ class Runtime:
     """The processes that train the run together."""
     memory_mib: int = MEMORY_MIB
     """About what an evaluation's stacked rows may hold at once."""
+    text_cache_mib: int = TEXT_CACHE_MIB
+    """Most memory for what a frozen text encoder says of texts that every epoch reads again."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -214,6 +217,7 @@ def assemble(spec: RunSpec, store: FeatureStore, runtime: Runtime) -> Assembled:
         spec.text_encoder,
         store.manifest.tokenizer.vocab_size,
         max(store.manifest.padded_lengths(split)["text"] for split in ("train", "valid", "test")),
+        cache_mib=runtime.text_cache_mib,
     )
     encoder.to(device)
     statistics = statistics_of(store, spec, encoder, runtime)
