@@ -65,6 +65,7 @@ def packed_layer(layer: nn.Module, x_NF: Tensor, lengths: Sequence[int]) -> Tens
     attention: Any = layer.attention
     output: Any = layer.output
     reads: Any = attention.self
+    inner: Any = layer.intermediate
     settings = _Settings(
         reads.num_attention_heads,
         reads.dropout.p if layer.training else 0.0,
@@ -77,7 +78,7 @@ def packed_layer(layer: nn.Module, x_NF: Tensor, lengths: Sequence[int]) -> Tens
         reads.value,
         attention.output.dense,
         attention.output.LayerNorm,
-        layer.intermediate.dense,
+        inner.dense,
         output.dense,
         output.LayerNorm,
     )

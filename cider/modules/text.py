@@ -80,7 +80,7 @@ class TextEncoder(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TextEncoder:
         self.cache.clear()  # they lie on another device now, or have another type
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         return self
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], *rest: Any) -> None:  # noqa: ANN401 - torch's signature
