@@ -1,6 +1,7 @@
 """Forward and backward pass of the fusion attention: blockwise against seven masked softmaxes.
 
-``one`` is a single ordinary attention over the same sequence: no form of seven can be faster.
+``one`` is a single ordinary attention over the same sequence: no form of seven can be faster. With
+``--compile`` blockwise and plain also run through ``torch.compile``, which needs a C++ compiler.
 
 Shapes: B batch, L fused steps, D width.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMS = ("blockwise", "plain", "one")
+COMPILED = ("compiled", "plain compiled")
 
 
 def options() -> argparse.ArgumentParser:
@@ -36,6 +39,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--dropout", type=float, default=0.1, help="of the cases with dropout")
     parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--compile", action="store_true", help="also compiled by torch.compile")
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
     parser.add_argument("--peaks", action="store_true", help="only peak memory: the child process")
     return parser
@@ -71,6 +75,11 @@ class Passes:
         shape = (args.batch_size, sum(self.lengths), args.width)
         self.composite = CompositeAttention(args.width, args.heads, case.dropout, dropout_all=False)
         self.single = PlainAttention(args.width, args.heads, case.dropout)
+        self.compiled = {
+            name: torch.compile(form)
+            for name, form in zip(COMPILED, (self.composite, plain_fusion), strict=True)
+            if args.compile
+        }
         self.x_BLD = torch.randn(shape, requires_grad=True)
         self.grad_BLD = torch.randn(shape)
         self.valid_BL = None
@@ -91,7 +100,11 @@ class Passes:
         module = self.single if form == "one" else self.composite
         module.zero_grad(set_to_none=True)
         arguments = (self.x_BLD, self.lengths, self.valid_BL)
-        fused_BLD, _ = plain_fusion(module, *arguments) if form == "plain" else module(*arguments)
+        if form.startswith("plain"):
+            plain = self.compiled.get(form, plain_fusion)
+            fused_BLD, _ = plain(module, *arguments)
+        else:
+            fused_BLD, _ = self.compiled.get(form, module)(*arguments)
         fused_BLD.backward(self.grad_BLD)
         return fused_BLD.detach(), self.x_BLD.grad
 
@@ -110,17 +123,31 @@ class Passes:
 
 def time_case(args: argparse.Namespace, case: Case) -> dict[str, Any]:
     passes = Passes(args, case)
+    forms = forms_of(args)
+    compile_seconds = {name: _first_run(passes, name) for name in forms if name in COMPILED}
 
     def form(name: str) -> Callable[[int], object]:
         return lambda _: passes.run(name)
 
-    seconds = interleaved({name: form(name) for name in FORMS}, args.repetitions, warmup=2)
+    seconds = interleaved({name: form(name) for name in forms}, args.repetitions, warmup=2)
     return {
-        "milliseconds": {name: spread(scaled(seconds[name], 1e3)) for name in FORMS},
+        "milliseconds": {name: spread(scaled(seconds[name], 1e3)) for name in forms},
+        "compile_seconds": compile_seconds,
         "plain_over_blockwise": paired_ratio(seconds["plain"], seconds["blockwise"]),
         "blockwise_over_one": paired_ratio(seconds["blockwise"], seconds["one"]),
         "largest_difference": passes.difference(),
     }
+
+
+def forms_of(args: argparse.Namespace) -> tuple[str, ...]:
+    return FORMS + COMPILED if args.compile else FORMS
+
+
+def _first_run(passes: Passes, form: str) -> float:
+    """Return the seconds of the first pass of a form, in which it is compiled."""
+    began = time.perf_counter()
+    passes.run(form)
+    return time.perf_counter() - began
 
 
 def peaks(args: argparse.Namespace) -> dict[str, dict[str, int]]:
@@ -149,9 +176,18 @@ def main(argv: list[str]) -> None:
         report.results[case.name] = time_case(args, case)
     report.table(
         "Forward and backward pass, milliseconds: median (min-max)",
-        ["case", *FORMS, "plain / blockwise", "blockwise / one", "largest difference"],
+        ["case", *forms_of(args), "plain / blockwise", "blockwise / one", "largest difference"],
         [_time_row(name, found) for name, found in report.results.items()],
     )
+    if args.compile:
+        report.table(
+            "First pass, compilation included, seconds",
+            ["case", *COMPILED],
+            [
+                [name, *(f"{found['compile_seconds'][form]:.1f}" for form in COMPILED)]
+                for name, found in report.results.items()
+            ],
+        )
     if not args.no_memory:
         measuring.progress("peak memory")
         for name, found in measuring.run_child("fusion", [*argv, "--peaks"]).items():
@@ -167,7 +203,7 @@ def main(argv: list[str]) -> None:
 def _time_row(name: str, found: dict[str, Any]) -> list[str]:
     return [
         name,
-        *(text_of(found["milliseconds"][form]) for form in FORMS),
+        *(text_of(each) for each in found["milliseconds"].values()),
         text_of(found["plain_over_blockwise"], 2),
         text_of(found["blockwise_over_one"], 2),
         f"{found['largest_difference']:.1e}",

