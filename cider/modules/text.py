@@ -80,12 +80,12 @@ class TextEncoder(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TextEncoder:
         self.cache.clear()  # they lie on another device now, or have another type
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], *rest: Any) -> None:  # noqa: ANN401 - torch's signature
         self.cache.clear()  # they are another encoder's now
-        super()._load_from_state_dict(state_dict, *rest)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, *rest)
 
     def forward(self, token_ids_BT: Tensor, valid_BT: BoolTensor) -> Tensor:
         """Return (B, T, F); tokens attend to valid tokens only."""
