@@ -62,6 +62,7 @@ class TextEncoder(nn.Module):
         self.cache = TextCache(cache_mib)
         if not fine_tune:
             self.requires_grad_(False)
+            self.eval()  # a new module is in training mode, and would drop out
 
     @property
     def width(self) -> int:

@@ -109,6 +109,29 @@ def test_stopped_run_continues_to_the_same_numbers(runtime, tmp_path, checkpoint
     assert not continued.last.exists()
 
 
+def test_stopped_run_with_a_frozen_encoder_continues_to_the_same_numbers(runtime, tmp_path):
+    # States that are kept from epoch to epoch are those that a new process reads.
+    encoder = TextEncoderConfig(width=64, layers=2, heads=4, fine_tune=False)
+    spec = tiny_spec(training=TrainingConfig(epochs=3, batch_size=10), text_encoder=encoder)
+    whole = run(spec, runtime)
+    other = replace(runtime, results=tmp_path / "other")
+    epochs = train_run(resolve(spec, other), other)
+    next(epochs)
+    epochs.close()
+    assert numbers(run(spec, other)) == numbers(whole)
+
+
+@pytest.mark.parametrize("mib", [0, 1])
+def test_memory_for_states_of_recurring_texts_changes_no_score(runtime, tmp_path, mib):
+    encoder = TextEncoderConfig(width=8, layers=1, fine_tune=False)
+    spec = tiny_spec(training=TrainingConfig(epochs=2, batch_size=10), text_encoder=encoder)
+    other = replace(runtime, results=tmp_path / "other", text_cache_mib=mib)
+    found = [read_epochs(run(spec, each).epochs) for each in (runtime, other)]
+    for one, two in zip(*found, strict=True):
+        assert one["train"] == pytest.approx(two["train"], rel=1e-4)
+        assert one["valid"] == pytest.approx(two["valid"], nan_ok=True)
+
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[3])
