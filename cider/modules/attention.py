@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cider.modules.dropout import dropout_mask
+from cider.modules.dropout import keep_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,18 +64,16 @@ class _BlockAttention(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401 - autograd's context has no public type
         scores_BHSL: Tensor,
         v_BHSK: Tensor,
-        keep_BHSL: Tensor | None,
-        scale: float,
+        dropout: float,
         small: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         exponent_BHSL, total_BH1L, top_BH1L = _exponentials(scores_BHSL, small=small)
         v_BHKS = v_BHSK.transpose(-1, -2)
         read_BHKL = (v_BHKS @ exponent_BHSL).div_(total_BH1L)
         kept_BHSL = dropped_BHKL = None
-        if keep_BHSL is not None:
-            kept_BHSL = torch.where(keep_BHSL, exponent_BHSL, 0.0)
-            dropped_BHKL = (v_BHKS @ kept_BHSL).mul_(scale / total_BH1L)
-        ctx.scale = scale
+        if dropout > 0:
+            kept_BHSL, ctx.scale = keep_values(scores_BHSL, dropout)
+            dropped_BHKL = (v_BHKS @ kept_BHSL.mul_(exponent_BHSL)).mul_(ctx.scale / total_BH1L)
         ctx.save_for_backward(exponent_BHSL, total_BH1L, v_BHSK, read_BHKL, kept_BHSL, dropped_BHKL)
         return read_BHKL, _mass(total_BH1L, top_BH1L), dropped_BHKL
 
@@ -97,7 +95,7 @@ class _BlockAttention(torch.autograd.Function):
         scores_grad = (values_BHSJ @ sums_BHJL).mul_(exponent_BHSL)
         if kept_BHSL is not None:
             scores_grad.addcmul_(v_BHSK @ dropped_sums_BHKL, kept_BHSL)
-        return scores_grad, v_grad, None, None, None
+        return scores_grad, v_grad, None, None
 
 
 def block_attention(
@@ -117,11 +115,8 @@ def block_attention(
         queries contiguous; the log-sum-exp of the scores (B, H, 1, L); and, with dropout, the read
         through weights that were dropped out and scaled up, otherwise None.
     """
-    keep_BHSL, scale = None, 1.0
-    if dropout > 0:
-        keep_BHSL, scale = dropout_mask(scores_BHSL, dropout)
     read: tuple[Tensor, Tensor, Tensor | None] = _BlockAttention.apply(  # type: ignore[no-untyped-call]
-        scores_BHSL, v_BHSK, keep_BHSL, scale, small
+        scores_BHSL, v_BHSK, dropout, small
     )
     return read
 
