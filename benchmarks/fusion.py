@@ -124,7 +124,8 @@ class Passes:
 def time_case(args: argparse.Namespace, case: Case) -> dict[str, Any]:
     passes = Passes(args, case)
     forms = forms_of(args)
-    compile_seconds = {name: _first_run(passes, name) for name in forms if name in COMPILED}
+    compiled = {name: _first_run(passes, name) for name in forms if name in COMPILED}
+    forms = tuple(name for name in forms if not isinstance(compiled.get(name), str))
 
     def form(name: str) -> Callable[[int], object]:
         return lambda _: passes.run(name)
@@ -132,7 +133,7 @@ def time_case(args: argparse.Namespace, case: Case) -> dict[str, Any]:
     seconds = interleaved({name: form(name) for name in forms}, args.repetitions, warmup=2)
     return {
         "milliseconds": {name: spread(scaled(seconds[name], 1e3)) for name in forms},
-        "compile_seconds": compile_seconds,
+        "compile_seconds": compiled,
         "plain_over_blockwise": paired_ratio(seconds["plain"], seconds["blockwise"]),
         "blockwise_over_one": paired_ratio(seconds["blockwise"], seconds["one"]),
         "largest_difference": passes.difference(),
@@ -143,10 +144,13 @@ def forms_of(args: argparse.Namespace) -> tuple[str, ...]:
     return FORMS + COMPILED if args.compile else FORMS
 
 
-def _first_run(passes: Passes, form: str) -> float:
-    """Return the seconds of the first pass of a form, in which it is compiled."""
+def _first_run(passes: Passes, form: str) -> float | str:
+    """Return the seconds of the first pass of a form, in which it is compiled, or why it is not."""
     began = time.perf_counter()
-    passes.run(form)
+    try:
+        passes.run(form)
+    except RuntimeError as error:  # the base of all that torch.compile raises
+        return f"failed: {str(error).strip().splitlines()[0]}"
     return time.perf_counter() - began
 
 
@@ -177,14 +181,14 @@ def main(argv: list[str]) -> None:
     report.table(
         "Forward and backward pass, milliseconds: median (min-max)",
         ["case", *forms_of(args), "plain / blockwise", "blockwise / one", "largest difference"],
-        [_time_row(name, found) for name, found in report.results.items()],
+        [_time_row(name, found, forms_of(args)) for name, found in report.results.items()],
     )
     if args.compile:
         report.table(
             "First pass, compilation included, seconds",
             ["case", *COMPILED],
             [
-                [name, *(f"{found['compile_seconds'][form]:.1f}" for form in COMPILED)]
+                [name, *(_compiled_text(found["compile_seconds"][form]) for form in COMPILED)]
                 for name, found in report.results.items()
             ],
         )
@@ -200,10 +204,15 @@ def main(argv: list[str]) -> None:
     report.show()
 
 
-def _time_row(name: str, found: dict[str, Any]) -> list[str]:
+def _compiled_text(found: float | str) -> str:
+    return found if isinstance(found, str) else f"{found:.1f}"
+
+
+def _time_row(name: str, found: dict[str, Any], forms: tuple[str, ...]) -> list[str]:
+    times = found["milliseconds"]
     return [
         name,
-        *(text_of(each) for each in found["milliseconds"].values()),
+        *(text_of(times[form]) if form in times else "failed" for form in forms),
         text_of(found["plain_over_blockwise"], 2),
         text_of(found["blockwise_over_one"], 2),
         f"{found['largest_difference']:.1e}",

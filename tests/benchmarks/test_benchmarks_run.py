@@ -65,8 +65,9 @@ def test_fusion_prints_time_and_memory_of_forms_that_agree(result_of):
 def test_fusion_prints_what_compiling_takes_and_brings(result_of):
     options = "--batch-size 4 --lengths 5 5 5 --repetitions 1 --dropout 0 --no-memory --compile"
     for case in result_of("fusion", options)["results"].values():
-        assert set(case["milliseconds"]) >= {"blockwise", "compiled", "plain compiled"}
         assert set(case["compile_seconds"]) == {"compiled", "plain compiled"}
+        for form, found in case["compile_seconds"].items():
+            assert (form in case["milliseconds"]) != str(found).startswith("failed: ")
 
 
 def test_training_step_prints_peak_memory_of_every_form(result_of):
