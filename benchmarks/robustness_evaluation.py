@@ -64,6 +64,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--no-loops", action="store_true", help="leave out both loops over rates")
     parser.add_argument("--published", action="store_true", help="time the published form as well")
     parser.add_argument("--commands", action="store_true", help="time the command line as well")
+    parser.add_argument("--only-commands", action="store_true", help="those and plain, no passes")
     parser.add_argument("--repetitions", type=int, default=3)
     return parser
 
@@ -190,7 +191,9 @@ def measure(args: argparse.Namespace, root: Path) -> dict[str, Any]:
             PUBLISHED: lambda _: bench.published(bench.evaluator, complete[0]),
             PUBLISHED_LOOP: bench.published_loop,
         }
-    if args.commands:
+    if args.only_commands:
+        forms = {PLAIN: forms[PLAIN]}
+    if args.commands or args.only_commands:
         forms |= {
             COMMAND: bench.command("--missing", "none"),
             COMMAND_FULL: bench.command("--full"),
@@ -203,14 +206,14 @@ def measure(args: argparse.Namespace, root: Path) -> dict[str, Any]:
         "over_command": {
             name: paired_ratio(seconds[name], seconds[COMMAND])
             for name in (COMMAND, COMMAND_FULL)
-            if args.commands
+            if name in forms
         },
         "over_plain": {name: paired_ratio(seconds[name], seconds[PLAIN]) for name in forms},
     }
     found["over_one_pass_of_rates"] = {
         name: paired_ratio(seconds[name], seconds[RATES])
         for name in (LOOP, LOADING, PUBLISHED_LOOP)
-        if name in forms
+        if name in forms and RATES in forms
     }
     return found
 
