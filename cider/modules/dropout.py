@@ -43,7 +43,7 @@ def dropout_mask(like: Tensor, dropout: float) -> tuple[Tensor, float]:
     if like.device.type != "cpu":
         return torch.rand_like(like) >= dropout, 1.0 / (1.0 - dropout)
     keep = _draws(like.numel()) >= _threshold(dropout)
-    return keep.view(like.shape), dropout_scale(dropout)
+    return keep.view(like.shape), _scale(dropout)
 
 
 def keep_values(like: Tensor, dropout: float) -> tuple[Tensor, float]:
@@ -56,17 +56,11 @@ def keep_values(like: Tensor, dropout: float) -> tuple[Tensor, float]:
         return keep.to(like.dtype), scale
     keep = torch.empty(like.numel(), dtype=like.dtype)
     torch.ge(_draws(like.numel()), _threshold(dropout), out=keep)
-    return keep.view(like.shape), dropout_scale(dropout)
+    return keep.view(like.shape), _scale(dropout)
 
 
-def dropout_scale(dropout: float) -> float:
-    """Return the scale of what is kept on the CPU, as ``dropout_mask`` does."""
+def _scale(dropout: float) -> float:
     return 2**16 / (2**16 - _dropped(dropout))
-
-
-def scaled_mask(keep: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-    """Return what to multiply by: ``scale`` where kept, otherwise 0."""
-    return keep.to(dtype).mul_(scale)
 
 
 def _draws(count: int) -> Tensor:

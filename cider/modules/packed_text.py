@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import math
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
-from cider.modules.dropout import dropout_mask, scaled_mask
-from cider.modules.packed_layer import can_fuse, packed_layer
+from cider.modules.dropout import keep_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,27 +55,7 @@ def packed_states(
         [torch.arange(steps, device=ids_1N.device).repeat(rows) for rows, steps in shapes]
     ).unsqueeze(0)
     x_NF: Tensor = bert.embeddings(input_ids=ids_1N, position_ids=position_1N)[0]  # type: ignore[operator]
-    layers: Any = bert.encoder.layer  # type: ignore[union-attr]
-    if can_fuse(bert, x_NF.device):
-        lengths = [steps for rows, steps in shapes for _ in range(rows)]
-        for layer in layers:
-            x_NF = packed_layer(layer, x_NF, lengths)
-    else:
-        x_NF = _composed(layers, x_NF, shapes)
-    states = iter(
-        part_NF.view(*shape, -1)
-        for part_NF, shape in zip(torch.split(x_NF, sizes), shapes, strict=True)
-    )
-    return [
-        torch.cat([F.pad(next(states), (0, 0, 0, longest - steps)) for _, steps in of_group])
-        for of_group, longest in zip(runs, [each.shape[1] for each in valid], strict=True)
-    ]
-
-
-def _composed(layers: Sequence[Any], x_NF: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
-    """Return the last layer's states (N, F), from torch's operations on the runs (R, T)."""
-    sizes = [rows * steps for rows, steps in shapes]
-    for layer in layers:
+    for layer in bert.encoder.layer:  # type: ignore[union-attr]
         attention = layer.attention.self
         projections = [
             torch.split(project(x_NF), sizes)
@@ -94,7 +73,14 @@ def _composed(layers: Sequence[Any], x_NF: Tensor, shapes: Sequence[torch.Size])
         )
         attended_NF = layer.attention.output(read_NF, x_NF)
         x_NF = layer.output(layer.intermediate(attended_NF), attended_NF)
-    return x_NF
+    states = iter(
+        part_NF.view(*shape, -1)
+        for part_NF, shape in zip(torch.split(x_NF, sizes), shapes, strict=True)
+    )
+    return [
+        torch.cat([F.pad(next(states), (0, 0, 0, longest - steps)) for _, steps in of_group])
+        for of_group, longest in zip(runs, [each.shape[1] for each in valid], strict=True)
+    ]
 
 
 def _runs(valid_RT: BoolTensor) -> list[tuple[slice, int]]:
@@ -116,7 +102,7 @@ def _attend(projected_RTHK: Sequence[Tensor], dropout: float) -> Tensor:
     else:
         # torch has no fused attention with dropout on the CPU; its composed form draws dearly.
         scores_RHTT = (q_RHTK / math.sqrt(q_RHTK.shape[-1])) @ k_RHTK.transpose(-1, -2)
-        keep_RHTT, scale = dropout_mask(scores_RHTT, dropout)
-        kept_RHTT = scores_RHTT.softmax(dim=-1) * scaled_mask(keep_RHTT, scale, scores_RHTT.dtype)
+        keep_RHTT, scale = keep_values(scores_RHTT, dropout)
+        kept_RHTT = scores_RHTT.softmax(dim=-1) * keep_RHTT.mul_(scale)
         read_RHTK = kept_RHTT @ v_RHTK
     return read_RHTK.transpose(1, 2).flatten(0, 1).flatten(1)
